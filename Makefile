@@ -1,0 +1,43 @@
+# Two commands do all the set-up: `make demo` shows the product at work, `make test` proves it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format schemas lock bench soak clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_SECONDS ?=
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+$(VENV)/.installed: tests/requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed  ## two simulated houses, live, on this machine (DEMO_SECONDS=20 ends by itself)
+	@$(BIN)/nrgkick-pusher --version >/dev/null
+	@$(BIN)/python -m tests.demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+test: $(VENV)/.installed  ## all tests, on every real part that this machine has
+	@$(BIN)/pytest
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed  ## put the code into shape
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+schemas: $(VENV)/.installed  ## write the JSON Schemas and the OpenAPI document anew
+	@$(BIN)/python -m schemas.contract
+
+lock:  ## pin all dependencies anew, with hashes (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in -o function/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" pusher/requirements.in -o pusher/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in tests/requirements.in -o tests/requirements.txt
+
+clean:  ## remove what make made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The cloud function: routes, tokens, storage. Stands on `schemas`; never imports `pusher`."""
