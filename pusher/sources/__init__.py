@@ -1,12 +1,14 @@
 """Sources: how a device's values are read. One small module per kind; its library is imported only if it is used.
 
 A source module offers `Options` (a pydantic model of its part of the configuration, `schemas.document.Part` as base)
-and `open_source(options, category, shared) -> Source`, which does no I/O: a dead device is a state, not an error at start.
+and `open_source(options, category, shared) -> Source`, which does no I/O: a dead device is a state, not an error at
+start. `category` is the document's: "inverters", "energy_meters", "batteries", "smart_loads" or "load_power_w".
 A failed read raises SourceError and never looks like a value; a value that the device does not have is left out, a true
 0 stays 0. Keys, units and signs of what `read` returns are the document's (`schemas.document`).
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -67,10 +69,8 @@ class Shared:
         """Close every connection, whatever each of them does."""
         closers, self._closers, self.connections = self._closers, [], {}
         for close in reversed(closers):
-            try:
+            with suppress(Exception):  # one connection's fault must not keep the others open
                 await close()
-            except Exception:  # noqa: BLE001, S110, PERF203 - one connection's fault must not keep the others open
-                pass
 
 
 def source_module(kind: str) -> ModuleType:
