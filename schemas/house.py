@@ -40,8 +40,7 @@ class Known:
     pusher: str
     measured_at: datetime | None
     values: dict[str, Any] | None
-    fresh_until: datetime | None
-    """None: withdrawn, or never read."""
+    stale_after: timedelta
     withdrawn_at: datetime | None = None
     info: dict[str, Any] = field(default_factory=dict)
     claimed: dict[str, datetime] = field(default_factory=dict)
@@ -71,6 +70,11 @@ class Known:
     def is_grid_meter(self) -> bool:
         """Whether this is a meter at the grid connection (location 1, or unknown)."""
         return self.category == "energy_meters" and self.info.get("location") in GRID_LOCATIONS
+
+    @property
+    def fresh_until(self) -> datetime | None:
+        """The last moment at which the values count as present; None: withdrawn, or never read."""
+        return self.measured_at + self.stale_after if self.measured_at and not self.withdrawn_at else None
 
     def fresh(self, now: datetime) -> bool:
         """Whether the values may be shown as the present ones."""
@@ -231,7 +235,7 @@ def _known(site: Site, key: str, stale_after: timedelta, info: dict[str, dict[st
         pusher=pusher,
         measured_at=measured_at,
         values=values,
-        fresh_until=None if withdrawn else time + stale_after,
+        stale_after=stale_after,
         withdrawn_at=time if withdrawn else None,
         info=info.get(key, {}),
         claimed={name: at for at, name, _, _ in last},

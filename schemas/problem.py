@@ -59,6 +59,8 @@ def _explained(error: ValidationError, model: type[BaseModel]) -> Iterator[Field
             yield FieldError(loc=_short(loc), msg=f'unknown key "{key[:80]}"{hint}')
         elif item["type"] == "literal_error" and item["loc"][-1:] == ("[key]",):
             yield FieldError(loc=_short(loc), msg=f"no such index here; {item['msg'].replace('Input s', 's')}")
+        elif item["type"] in ("model_type", "dict_type", "model_attributes_type"):
+            yield FieldError(loc=_short(loc), msg="should be an object")
         else:
             message = item["msg"].removeprefix("Value error, ")
             yield FieldError(loc=_short(loc), msg=message[:1].lower() + message[1:])

@@ -1,0 +1,137 @@
+"""Who asks, and may they: tokens in headers, scopes, sites, rates. Routes ask here and decide nothing themselves.
+
+No message ever holds a token. Verified tokens are remembered, for a signature costs more than the wallbox's answer;
+times and generations are judged at every request all the same. Source: design sections 3.5 and 4.
+"""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from starlette.requests import Request
+
+from function.http import CLOSE, Failure
+from function.tokens import Claims, ForeignToken, InvalidToken, Keyring, check_time
+
+__all__ = ["Access"]
+
+RATE_PER_S = 50
+BURST = 200
+REMEMBERED = 20_000
+"""Tokens that one instance remembers, verified or throttled; the longest unused are forgotten first."""
+
+READS = {"push": (), "read": ("read",), "fleet": ("fleet", "read"), "admin": ("admin", "fleet", "read")}
+"""What each scope may do beside what bears its own name: admin reads what fleet and read do."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    claims: Claims
+    left: float
+    at_s: float
+
+
+class Access:
+    """Judges the tokens of requests by one keyring."""
+
+    def __init__(self, keyring: Keyring, default_site: str | None = None) -> None:
+        """Take the keys, and the site that is open to those who show no token."""
+        self._keyring = keyring
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self.default_site = default_site
+
+    def claims(self, request: Request, now: datetime) -> Claims:
+        """What the request's token says; raises Failure 401 or 429."""
+        token, _ = _token(request)
+        if token is None:
+            raise _unauthorized("this needs a token; send it in the header X-NRGkick-Token")
+        try:
+            return self._judge(token, now)
+        except InvalidToken as error:
+            raise _unauthorized(str(error)) from None
+
+    def reader_site(self, request: Request, now: datetime) -> tuple[str, Claims | None]:
+        """The site whose documents the request may read, and its claims (None: the default site, open to all)."""
+        token, own_header = _token(request)
+        if token is None and self.default_site is not None:
+            return self.default_site, None
+        if self.default_site is not None and token is not None and not own_header:
+            try:
+                claims = self._judge(token, now)
+            except ForeignToken:  # Google's proxy puts a token of its own there
+                return self.default_site, None
+            except InvalidToken as error:
+                raise _unauthorized(str(error)) from None
+        else:
+            claims = self.claims(request, now)
+        return require(claims, "read", site=None), claims
+
+    def _judge(self, token: str, now: datetime) -> Claims:
+        known = self._remembered.get(token)
+        if known is None:
+            claims = self._keyring.verify(token, now)
+            known = self._remembered[token] = _Remembered(claims, BURST, time.monotonic())
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        else:
+            check_time(known.claims, now)
+            self._remembered.move_to_end(token)
+        self._throttle(known)
+        return known.claims
+
+    @staticmethod
+    def _throttle(known: _Remembered) -> None:
+        at_s = time.monotonic()
+        left = min(BURST, known.left + (at_s - known.at_s) * RATE_PER_S)
+        known.at_s = at_s
+        if left < 1:
+            known.left = left
+            detail = f"this token asks more than {RATE_PER_S} times a second; ask less often"
+            raise Failure(429, detail, headers={"Retry-After": "1", **CLOSE})
+        known.left = left - 1
+
+
+def require(claims: Claims, scope: str, *, site: str | None) -> str:
+    """Refuse a token that lacks the scope or is for another site; return the site. Raises Failure 403.
+
+    `site` is the one that the request names, or None where the token must name it.
+    """
+    if claims.scope != scope and scope not in READS[claims.scope]:
+        raise Failure(403, f'a token with scope "{claims.scope}" cannot do this; it takes "{scope}"')
+    if site is None:
+        if claims.site is None:
+            raise Failure(403, "a token for every site names no site; use one made with --site NAME")
+        return claims.site
+    if claims.site not in (None, site):
+        raise Failure(403, f'the token is for site "{claims.site}" alone')
+    return site
+
+
+def require_every_site(claims: Claims) -> None:
+    """Refuse a token that is for one site, or may not look at the fleet; raises Failure 403."""
+    require(claims, "fleet", site="*" if claims.site is None else claims.site)
+    if claims.site is not None:
+        raise Failure(403, f'the token is for site "{claims.site}" alone; this takes one made with --site "*"')
+
+
+def require_generation(claims: Claims, token_generation: int) -> None:
+    """Refuse a token of a generation that the site has revoked; raises Failure 401."""
+    if claims.site is not None and claims.gen < token_generation:
+        raise _unauthorized("the token was revoked: the site's token generation is newer; make a new token")
+
+
+def _token(request: Request) -> tuple[str | None, bool]:
+    """The request's token, and whether it came in our own header; the first of the two headers wins."""
+    bearer = None
+    for name, value in request.scope["headers"]:
+        if name == b"x-nrgkick-token":
+            return value.decode("latin-1").strip(), True
+        if name == b"authorization" and bearer is None:
+            scheme, _, rest = value.decode("latin-1").partition(" ")
+            bearer = rest.strip() if scheme.lower() == "bearer" else ""
+    return bearer, False
+
+
+def _unauthorized(detail: str) -> Failure:
+    return Failure(401, detail, headers={"WWW-Authenticate": 'Bearer realm="nrgkick-cloud"'})

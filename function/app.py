@@ -1,0 +1,164 @@
+"""The application: which path is answered by what, and what every request has in common.
+
+The wallbox's two documents come first and by the shortest way; everything else goes through the table of routes.
+Nothing here knows how things are stored. Source: design section 3.
+"""
+
+import re
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from function.access import Access, require, require_every_site, require_generation
+from function.http import Failure, problem_answer, read_model
+from function.logs import log
+from function.sites import GENERATION_COPY_S, Copy, Sites
+from function.stores import StoreUnavailable, TooMuch
+from function.tokens import Claims
+
+__all__ = ["Application", "Call", "Handler"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+POSTS_AT_ONCE = 64
+"""Posts worked on at the same time; beyond it they are sent away, so that the wallbox is always answered."""
+
+RETRY_AFTER_S = "2"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through a handler."""
+
+    app: "Application"
+    request: Request
+    now: datetime
+    path: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> Sites:
+        """The sites of the application's store."""
+        return self.app.sites
+
+    def claims(self) -> Claims:
+        """What the request's token says; raises Failure 401 or 429."""
+        return self.app.access.claims(self.request, self.now)
+
+    async def allow(self, scope: str, site: str | None = None) -> tuple[str, Claims]:
+        """The site that the token may touch in this way; raises Failure 401 or 403. `site`: the one asked for."""
+        claims = self.claims()
+        name = require(claims, scope, site=site)
+        await self.current(claims)
+        return name, claims
+
+    async def allow_every_site(self) -> None:
+        """Let only tokens for every site pass; raises Failure 401 or 403."""
+        require_every_site(self.claims())
+
+    async def current(self, claims: Claims) -> Copy | None:
+        """The token's own site, if it has one, after a look at its generation; raises Failure 401."""
+        if claims.site is None:
+            return None
+        copy = await self.sites.get(claims.site, GENERATION_COPY_S)
+        require_generation(claims, copy.site.settings.token_generation)
+        return copy
+
+    async def body(self, model: type[Model]) -> Model:
+        """The request's body; raises Failure 400, 413, 415 or 422."""
+        return await read_model(self.request, model)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class _Route:
+    pattern: re.Pattern[str]
+    handlers: dict[str, Handler]
+
+
+class Application:
+    """Answers requests, whatever they are."""
+
+    def __init__(
+        self,
+        sites: Sites,
+        access: Access,
+        routes: dict[str, dict[str, Handler]],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Take the parts. `routes` maps a path such as `/api/v1/sites/{site}` to a handler per method."""
+        self.sites = sites
+        self.access = access
+        self._now = now
+        self._posts = 0
+        self._exact = {path: handlers for path, handlers in routes.items() if "{" not in path}
+        self._routes = [
+            _Route(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", path)), handlers)
+            for path, handlers in routes.items()
+            if "{" in path
+        ]
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one request; never raises."""
+        try:
+            return await self._answer(request)
+        except Failure as failure:
+            return problem_answer(failure)
+        except StoreUnavailable as error:
+            log("ERROR", "the store did not answer", request, event="store_unavailable", detail=str(error)[:300])
+            detail = "the store did not answer; nothing was stored, try again"
+            return problem_answer(Failure(503, detail, headers={"Retry-After": RETRY_AFTER_S}))
+        except TooMuch as error:
+            return problem_answer(Failure(422, str(error)))
+        except Exception:  # noqa: BLE001 - whatever it is: the next request must not suffer from it
+            log("ERROR", traceback.format_exc(), request, event="crash")
+            return problem_answer(Failure(500, "this should not have happened; the server's log says more"))
+
+    async def _answer(self, request: Request) -> Response:
+        scope = request.scope
+        method, path = scope["method"], scope["path"]
+        handlers, arguments = self._find(path)
+        handler = handlers.get(method) if handlers else None
+        if handler is None:
+            raise _no_such(method, path, handlers)
+        call = Call(self, request, self._now(), arguments)
+        if method == "GET":
+            return await handler(call)
+        if self._posts >= POSTS_AT_ONCE:
+            raise Failure(
+                503, "too many posts at once; try again", headers={"Retry-After": RETRY_AFTER_S, "Connection": "close"}
+            )
+        self._posts += 1
+        try:
+            return await handler(call)
+        finally:
+            self._posts -= 1
+
+    def _find(self, path: str) -> tuple[dict[str, Handler] | None, dict[str, Any]]:
+        if handlers := self._exact.get(path):
+            return handlers, {}
+        for route in self._routes:
+            if match := route.pattern.fullmatch(path):
+                return route.handlers, match.groupdict()
+        return None, {}
+
+
+WALLBOX_PATHS = ("/api/v1/values.json", "/api/v1/info.json")
+
+
+def _no_such(method: str, path: str, handlers: dict[str, Handler] | None) -> Failure:
+    """404 for an unknown path and 500 for a method there, as the manufacturer's document has it; 405 elsewhere."""
+    if handlers is None and method == "GET":
+        return Failure(404, "there is nothing at this path; /openapi.json lists what there is")
+    if handlers is None or path in WALLBOX_PATHS:
+        return Failure(500, "only GET is known here", headers={"Connection": "close"})
+    allowed = ", ".join(sorted(handlers))
+    return Failure(405, f"this path knows only {allowed}", headers={"Allow": allowed, "Connection": "close"})

@@ -1,0 +1,142 @@
+"""`nrgkick-cloud`: run the function on a machine of one's own, make tokens.
+
+Commands work on the store directly and need no server. A token is the only thing that ever goes to stdout alone.
+"""
+
+import os
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from schemas.site import NAME_PATTERN
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nrgkick-cloud",
+    help="The cloud side of nrgkick-cloud: serves the wallbox's documents, makes tokens.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+STORE_HELP = "firestore, or sqlite:PATH; default: $NRGKICK_STORE, else sqlite:nrgkick.db"
+StoreOption = Annotated[str | None, typer.Option("--store", help=STORE_HELP, show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nrgkick-cloud {installed_version('nrgkick-cloud')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the LAN in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    store: StoreOption = None,
+    site: Annotated[
+        str | None, typer.Option(help="Serve this site's two documents to everybody, without a token.")
+    ] = None,
+) -> None:
+    """Run the function here, under the framework that Google runs it under.
+
+    Example: nrgkick-cloud serve --store sqlite:home.db --site home
+    """
+    from function import main as function_main
+
+    if store:
+        os.environ["NRGKICK_STORE"] = store
+    if site:
+        os.environ["NRGKICK_DEFAULT_SITE"] = site
+    try:
+        function_main.build(function_main.default_store(), os.environ.get("NRGKICK_DEFAULT_SITE"))
+    except ValueError as error:
+        _end(str(error))
+    _listenable(host, port)
+    import functions_framework._http
+    from functions_framework.aio import create_asgi_app
+
+    application = create_asgi_app("nrgkick", str(Path(function_main.__file__)))
+    typer.echo(
+        f"nrgkick-cloud listens on http://{host}:{port} with {function_main.default_store()}; end it with Ctrl-C"
+    )
+    sys.stdout.flush()
+    functions_framework._http.create_server(application, debug=False, workers=1).run(host, port)  # noqa: SLF001
+
+
+def _listenable(host: str, port: int) -> None:
+    """Say now, in one line, what gunicorn would retry and then report in many."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            _end(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port")
+
+
+@app.command()
+def token(
+    site: Annotated[str, typer.Option(help='Name of the site, or "*" for every site.')],
+    scope: Annotated[str, typer.Option(help="push, read, fleet or admin.")],
+    generation: Annotated[int, typer.Option(min=0, help="Must be at least the site's token generation.")] = 0,
+    expires: Annotated[
+        str | None, typer.Option(help='How long it counts, such as 12h or 30d; default: for ever, but not for "*".')
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a token and print it, alone.
+
+    Signs with $NRGKICK_SIGNING_KEY, else with the key that an embedded store keeps for itself.
+    Example: nrgkick-cloud token --site home --scope push --store sqlite:home.db > token
+    """
+    from function.main import default_store, keyring_for
+    from function.stores import StoreUnavailable, open_store
+    from function.tokens import Keyring
+
+    if site != "*" and not re.fullmatch(NAME_PATTERN, site):
+        _end(f'"{site}" is no name of a site; use a-z, 0-9 and hyphens, at most 63')
+    try:
+        keyring = Keyring.from_environment() or keyring_for(open_store(store or default_store()))
+        made = keyring.make(site, scope, datetime.now(UTC), generation=generation, expires=_duration(expires))
+    except (ValueError, StoreUnavailable) as error:
+        _end(str(error))
+    typer.echo(made)
+
+
+def _duration(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if not match:
+        _end(f'--expires "{text}" is no duration; write it as 30d, 12h, 90m or 600s')
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
+
+
+def _end(message: str) -> NoReturn:
+    typer.echo(f"nrgkick-cloud: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

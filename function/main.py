@@ -1,0 +1,102 @@
+"""The function as Google Cloud and `nrgkick-cloud serve` run it: target `nrgkick` for functions-framework, ASGI.
+
+Builds the application from the environment, once per worker and at the first request, so that nothing that a fork
+would break is made before it. Environment: NRGKICK_STORE, NRGKICK_SIGNING_KEY, NRGKICK_PREVIOUS_SIGNING_KEY,
+NRGKICK_DEFAULT_SITE (design sections 3.1, 4 and 6).
+"""
+
+import os
+import re
+from functools import cache
+from importlib.resources import files
+
+import functions_framework.aio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from function.access import Access
+from function.app import Application, Call, Handler
+from function.http import Answer, json_answer
+from function.lanes import post_live, post_readings
+from function.site_routes import delete_site, get_site, put_site, whoami
+from function.sites import Sites
+from function.stores import Store, open_store
+from function.tokens import Keyring
+from function.wallbox import info_json, values_json
+from schemas.site import NAME_PATTERN
+
+__all__ = ["ROUTES", "build", "default_store", "keyring_for", "nrgkick"]
+
+
+async def health(call: Call) -> Response:  # noqa: ARG001 - a handler takes its call
+    """`GET /health`: the process answers. Touches no store, so that a slow store does not restart it."""
+    return json_answer({"status": "ok"})
+
+
+async def openapi(call: Call) -> Response:  # noqa: ARG001 - a handler takes its call
+    """`GET /openapi.json`: the contract."""
+    return Answer(200, _contract(), {"Content-Type": "application/json", "Cache-Control": "max-age=300"})
+
+
+@cache
+def _contract() -> bytes:
+    return files("schemas").joinpath("openapi.json").read_bytes()
+
+
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/api/v1/values.json": {"GET": values_json},
+    "/api/v1/info.json": {"GET": info_json},
+    "/api/v1/live": {"POST": post_live},
+    "/api/v1/readings": {"POST": post_readings},
+    "/api/v1/whoami": {"GET": whoami},
+    "/api/v1/sites/{site}": {"GET": get_site, "PUT": put_site, "DELETE": delete_site},
+    "/health": {"GET": health},
+    "/openapi.json": {"GET": openapi},
+}
+
+
+def default_store() -> str:
+    """Where sites are kept if nobody says: Firestore on Cloud Run, a file in the working directory elsewhere."""
+    return os.environ.get("NRGKICK_STORE") or ("firestore" if os.environ.get("K_SERVICE") else "sqlite:nrgkick.db")
+
+
+def keyring_for(store: Store) -> Keyring:
+    """The keys of the environment, else the one that an embedded store keeps; raises ValueError if there is none."""
+    if keyring := Keyring.from_environment():
+        return keyring
+    signing_key = getattr(store, "signing_key", None)
+    if signing_key is None:
+        raise ValueError(
+            "NRGKICK_SIGNING_KEY is not set, and Firestore keeps no key; make one with: openssl rand -base64 48"
+        )
+    return Keyring(signing_key())
+
+
+def build(store_address: str, default_site: str | None) -> Application:
+    """The application over a store; raises ValueError for an environment that does not fit together."""
+    if default_site and not re.fullmatch(NAME_PATTERN, default_site):
+        raise ValueError(f'"{default_site}" is no name of a site; use a-z, 0-9 and hyphens')
+    store = open_store(store_address)
+    return Application(Sites(store), Access(keyring_for(store), default_site or None), ROUTES)
+
+
+@cache
+def _application() -> Application:
+    return build(default_store(), os.environ.get("NRGKICK_DEFAULT_SITE"))
+
+
+def _pass_every_method(framework: Starlette) -> None:
+    """Let the framework pass methods that it would answer itself (TRACE, PROPFIND): our contract says what they get."""
+    for route in framework.routes:
+        if isinstance(route, Route):
+            route.methods = None
+
+
+@functions_framework.aio.http
+async def nrgkick(request: Request) -> Response:
+    """Answer one request."""
+    if not _application.cache_info().currsize:
+        _pass_every_method(request.app)
+    return await _application()(request)

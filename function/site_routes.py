@@ -1,0 +1,97 @@
+"""Sites over HTTP: who am I, one site with all that is known of it, its settings, its end.
+
+Source: design sections 3.4 and 5 (Settings).
+"""
+
+import re
+from datetime import datetime
+
+from starlette.responses import Response
+
+from function.access import require_generation
+from function.app import Call
+from function.http import Failure, json_answer
+from function.sites import FRESH_COPY_S, Copy, render_copy
+from schemas.messages import Whoami
+from schemas.overview import SiteOverview, overview
+from schemas.problem import FieldError
+from schemas.site import NAME_PATTERN, Settings, SettingsPut, Site
+
+__all__ = ["delete_site", "get_site", "put_site", "whoami"]
+
+
+async def whoami(call: Call) -> Response:
+    """`GET /api/v1/whoami`: what the token is good for, and the settings of its site."""
+    claims = call.claims()
+    copy = await call.current(claims)
+    settings = copy.site.settings if copy else None
+    return json_answer(Whoami(site=claims.sub, scope=claims.scope, server_time=call.now, settings=settings))
+
+
+async def get_site(call: Call) -> Response:
+    """`GET /api/v1/sites/{site}`: all that is known of one site."""
+    name, _ = await call.allow("read", call.path["site"])
+    copy = await call.sites.get(name, FRESH_COPY_S)
+    if not copy.exists:
+        raise _no_site(name)
+    return json_answer(_overview(call, name, copy))
+
+
+async def put_site(call: Call) -> Response:
+    """`PUT /api/v1/sites/{site}`: replace the settings, make the site if it is new."""
+    name, claims = await call.allow("admin", call.path["site"])
+    if not re.fullmatch(NAME_PATTERN, name):
+        message = "a name is made of a-z, 0-9 and hyphens, at most 63, and does not begin with a hyphen"
+        raise Failure(422, message, errors=[FieldError(loc=["site"], msg=message)])
+    wanted = await call.body(SettingsPut)
+    if wanted.members and claims.site is not None:
+        raise Failure(403, 'a composite site reads other sites; it takes an admin token made with --site "*"')
+
+    def decide(site: Site, exists: bool) -> Site:
+        require_generation(claims, site.settings.token_generation)
+        settings = settled(wanted, site.settings)
+        return site if exists and settings == site.settings else site.model_copy(update={"settings": settings})
+
+    copy = await call.sites.change(name, decide, call.now)
+    return json_answer(_overview(call, name, copy))
+
+
+async def delete_site(call: Call) -> Response:
+    """`DELETE /api/v1/sites/{site}`: remove it with its history; tokens made for it so far are revoked."""
+    name, claims = await call.allow("admin", call.path["site"])
+
+    def decide(site: Site, exists: bool) -> Site:
+        require_generation(claims, site.settings.token_generation)
+        if not exists:
+            raise _no_site(name)
+        return tombstone(site)
+
+    await call.sites.change(name, decide, call.now)
+    await call.sites.store.forget(name)
+    return json_answer({"site": name, "status": "deleted"})
+
+
+def settled(wanted: SettingsPut, present: Settings) -> Settings:
+    """Settings as a PUT leaves them: replaced, but for a token generation that is left out. Raises Failure 422."""
+    generation = wanted.token_generation
+    if generation is not None and generation < present.token_generation:
+        message = f"the token generation never falls; it is {present.token_generation}"
+        raise Failure(422, message, errors=[FieldError(loc=["token_generation"], msg=message)])
+    values = dict(wanted) | {"token_generation": present.token_generation if generation is None else generation}
+    return Settings(**values)
+
+
+def tombstone(site: Site) -> Site:
+    """What stays of a site that is deleted: its token generation, raised by one."""
+    return Site(settings=Settings(token_generation=site.settings.token_generation + 1), deleted=True)
+
+
+def _overview(call: Call, name: str, copy: Copy) -> SiteOverview:
+    now: datetime = call.now
+    rendered = render_copy(copy, now)
+    why = None if rendered.detail == "fresh" else rendered.detail
+    return overview(name, copy.site, copy.house, why, call.sites.last_asked(name, copy.site), now)
+
+
+def _no_site(name: str) -> Failure:
+    return Failure(404, f'there is no site "{name[:63]}"; `nrgkick-cloud sites list` shows those that there are')

@@ -1,0 +1,180 @@
+"""The desk at which sites are read and changed: short-lived copies in front of the store, and optimistic updates.
+
+A copy is shared by all who ask within a second; the instance that writes serves what it wrote at once. A change is
+decided on a copy, saved only if the store still holds that version, and decided again otherwise. Copies are the only
+thing that outlives a request. Source: design section 6.
+"""
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from function.stores import Contended, Store, StoreUnavailable
+from schemas.house import House, house_of
+from schemas.render import Documents, documents
+from schemas.site import Site, WallboxAsked
+
+__all__ = ["FRESH_COPY_S", "GENERATION_COPY_S", "Copy", "Sites"]
+
+FRESH_COPY_S = 1.0
+"""How old a copy may be that the wallbox is answered from."""
+
+GENERATION_COPY_S = 60.0
+"""How old a copy may be by which a token's generation is judged."""
+
+TRIES = 6
+FIRST_PAUSE_S = 0.02
+COPIES_LIMIT = 5000
+
+
+class Copy:
+    """One version of a site as this instance knows it, and what was rendered of it."""
+
+    def __init__(self, site: Site, version: object | None) -> None:
+        """Wrap a site; `version` is None for one that is not stored."""
+        self.site = site
+        self.version = version
+        self.read_at_s = time.monotonic()
+        self.rendered: Documents | None = None
+        self.values_body = b""
+        self.info_body = b""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since this version was known to be the store's."""
+        return time.monotonic() - self.read_at_s
+
+    @property
+    def exists(self) -> bool:
+        """Whether the site is stored and not deleted."""
+        return self.version is not None and not self.site.deleted
+
+    @property
+    def house(self) -> House:
+        """The rules' view of the site."""
+        return house_of(self.site)
+
+
+@dataclass
+class _Entry:
+    copy: Copy | None = None
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: asyncio.Task[Copy] | None = None
+    asked: WallboxAsked | None = None
+
+
+class Sites:
+    """All sites of one store, as one instance reads and changes them."""
+
+    def __init__(self, store: Store) -> None:
+        """Work on `store`."""
+        self.store = store
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def copy(self, name: str, max_age_s: float) -> Copy | None:
+        """The copy at hand if it is young enough; touches no store."""
+        entry = self._entries.get(name)
+        if entry is None or entry.copy is None or entry.copy.age_s > max_age_s:
+            return None
+        return entry.copy
+
+    async def get(self, name: str, max_age_s: float = FRESH_COPY_S) -> Copy:
+        """The site, read at most `max_age_s` ago; one read is shared by all who ask meanwhile."""
+        if copy := self.copy(name, max_age_s):
+            return copy
+        entry = self._entry(name)
+        if entry.reading is None:
+            entry.reading = asyncio.create_task(self._read(name, entry))
+            entry.reading.add_done_callback(lambda _: setattr(entry, "reading", None))
+        return await asyncio.shield(entry.reading)
+
+    async def change(self, name: str, decide: Callable[[Site, bool], Site], now: datetime) -> Copy:
+        """Change a site. `decide(site, exists)` returns it changed, or the very same to leave it; may be called again.
+
+        Raises what `decide` raises, and StoreUnavailable, also where the site is so contended that it is given up.
+        """
+        entry = self._entry(name)
+        async with entry.writing:
+            for attempt in range(TRIES):
+                copy = entry.copy if entry.copy and not attempt else await self._read(name, entry)
+                before = copy.site if copy.exists else _successor(copy.site)
+                after = decide(before, copy.exists)
+                if after is before:
+                    if copy.age_s <= GENERATION_COPY_S:
+                        return copy
+                    continue  # nothing to write does not prove that the copy is still the store's
+                after = _with_asked(after, entry.asked)
+                try:
+                    version = await self.store.save(name, after, copy.version, summary(after, now))
+                except Contended:
+                    await asyncio.sleep(FIRST_PAUSE_S * 2**attempt * random.random())  # noqa: S311 - jitter
+                    continue
+                entry.copy = Copy(after, version)
+                return entry.copy
+        raise StoreUnavailable("too many writers change this site at once; try again")
+
+    def asked(self, name: str, asked: WallboxAsked) -> None:
+        """Remember what the wallbox was told; it is written with the next live post."""
+        self._entry(name).asked = asked
+
+    def last_asked(self, name: str, site: Site) -> WallboxAsked | None:
+        """When the wallbox last asked, as far as this instance or the store knows."""
+        return _with_asked(site, self._entry(name).asked).wallbox
+
+    async def _read(self, name: str, entry: _Entry) -> Copy:
+        before = entry.copy
+        stored = await self.store.load(name)
+        copy = Copy(stored.site, stored.version) if stored else Copy(Site(), None)
+        if entry.copy is not before and entry.copy is not None:
+            return entry.copy  # written or read meanwhile: what was read here may be older
+        if before and before.version is not None and before.version == copy.version:
+            before.read_at_s = copy.read_at_s  # nothing changed: keep what is rendered
+            return before
+        entry.copy = copy
+        return copy
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry()
+            while len(self._entries) > COPIES_LIMIT:
+                oldest, old = next(iter(self._entries.items()))
+                if old.writing.locked() or old.reading:
+                    self._entries.move_to_end(oldest)
+                    break
+                del self._entries[oldest]
+        else:
+            self._entries.move_to_end(name)
+        return entry
+
+
+def render_copy(copy: Copy, now: datetime) -> Documents:
+    """The documents of a copy at `now`, rendered again only when they no longer hold by themselves."""
+    rendered = copy.rendered
+    if rendered is None or (rendered.until is not None and now > rendered.until):
+        rendered = copy.rendered = documents(copy.house, now)
+    return rendered
+
+
+def summary(site: Site, now: datetime) -> dict[str, Any]:
+    """What fleet queries look at: the minute of the last hearing (0: none; None: deleted) and the five powers."""
+    if site.deleted:
+        return {"minute": None, **dict.fromkeys(("pv_w", "grid_w", "battery_w", "load_w", "smart_load_w"))}
+    minute = int(site.heard_at.timestamp()) // 60 if site.heard_at else 0
+    return {"minute": minute, **house_of(site).power(now)}
+
+
+def _successor(gone: Site) -> Site:
+    """What is left of a deleted site for the one that takes its name: the token generation."""
+    return Site(settings=gone.settings)
+
+
+def _with_asked(site: Site, asked: WallboxAsked | None) -> Site:
+    if asked is None or (site.wallbox is not None and site.wallbox.at >= asked.at):
+        return site
+    return site.model_copy(update={"wallbox": asked})

@@ -1,0 +1,154 @@
+"""The embedded store: one SQLite file, for a house without a cloud and for the demo.
+
+One connection on one thread, so that the event loop never waits for a disk. The command line may open the same file
+while a server runs; a rollback journal is used because WAL is not safe with several connections on the SQLite
+versions in the field (design section 6; https://sqlite.org/wal.html, "WAL-reset bug"). Rows live in a table of
+their own rather than in quarter-hour documents: here a row costs nothing.
+"""
+
+import asyncio
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from function.stores import Archived, Contended, Stored, StoreUnavailable, measured_ms
+from schemas.messages import Row
+from schemas.site import Site
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 5
+SUMMARY = ("minute", "pv_w", "grid_w", "battery_w", "load_w", "smart_load_w")
+TABLES = f"""
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sites (
+  site TEXT PRIMARY KEY, version INTEGER NOT NULL, doc TEXT NOT NULL, {", ".join(f"{name} REAL" for name in SUMMARY)}
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS archive (
+  site TEXT NOT NULL, pusher TEXT NOT NULL, measured_ms INTEGER NOT NULL, row TEXT NOT NULL, expire_ms INTEGER NOT NULL,
+  PRIMARY KEY (site, pusher, measured_ms)
+) WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """A `Store` in one file. Also keeps the signing key that it makes when the environment has none."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Name the file; it is opened, and made if need be, at the first call."""
+        self._path = Path(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def load(self, name: str) -> Stored | None:
+        """See `Store`."""
+
+        def work(db: sqlite3.Connection) -> Stored | None:
+            found = db.execute("SELECT doc, version FROM sites WHERE site = ?", (name,)).fetchone()
+            return Stored(Site.model_validate_json(found[0]), found[1]) if found else None
+
+        return await self._run(work)
+
+    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any]) -> object:
+        """See `Store`."""
+        doc = site.model_dump_json(exclude_defaults=True)
+        figures = [summary[field] for field in SUMMARY]
+
+        def work(db: sqlite3.Connection) -> object:
+            if version is None:
+                marks = ", ".join("?" * (len(SUMMARY) + 3))
+                done = db.execute(
+                    f"INSERT INTO sites (site, version, doc, {', '.join(SUMMARY)}) VALUES ({marks}) "  # noqa: S608
+                    "ON CONFLICT DO NOTHING",
+                    (name, 1, doc, *figures),
+                )
+                new = 1
+            else:
+                assert isinstance(version, int)  # noqa: S101 - versions are this store's own
+                new = version + 1
+                fields = ", ".join(f"{field} = ?" for field in ("version", "doc", *SUMMARY))
+                done = db.execute(
+                    f"UPDATE sites SET {fields} WHERE site = ? AND version = ?",  # noqa: S608 - names are constants
+                    (new, doc, *figures, name, version),
+                )
+            if done.rowcount != 1:
+                raise Contended(name)
+            return new
+
+        return await self._run(work)
+
+    async def append(self, name: str, pusher: str, rows: Sequence[Row], retention_days: int) -> None:
+        """See `Store`."""
+        keep_ms = int(timedelta(days=retention_days).total_seconds() * 1000)
+        records = [
+            (name, pusher, ms := measured_ms(row.measured_at), row.model_dump_json(exclude_unset=True), ms + keep_ms)
+            for row in rows
+        ]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?, ?)", records)
+            now_ms = int(datetime.now(UTC).timestamp() * 1000)
+            db.execute("DELETE FROM archive WHERE site = ? AND expire_ms < ?", (name, now_ms))
+
+        await self._run(work)
+
+    async def rows(self, name: str, start: datetime, end: datetime) -> AsyncIterator[Archived]:
+        """See `Store`."""
+        found = await self._run(
+            lambda db: db.execute(
+                "SELECT pusher, row FROM archive WHERE site = ? AND measured_ms >= ? AND measured_ms < ?",
+                (name, measured_ms(start), measured_ms(end)),
+            ).fetchall()
+        )
+        for pusher, row in found:
+            yield Archived(pusher, Row.model_validate_json(row))
+
+    async def forget(self, name: str) -> None:
+        """See `Store`."""
+        await self._run(lambda db: db.execute("DELETE FROM archive WHERE site = ?", (name,)))
+
+    async def close(self) -> None:
+        """See `Store`."""
+        connection, self._connection = self._connection, None
+        if connection:
+            await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        self._thread.shutdown(wait=False)
+
+    def signing_key(self) -> str:
+        """The key that this file keeps for itself, made at the first call. Blocking; for start-up and commands."""
+        with closing(self._open()) as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('signing_key', ?)", (secrets.token_urlsafe(48),))
+            db.commit()
+            (key,) = db.execute("SELECT value FROM meta WHERE name = 'signing_key'").fetchone()
+        return str(key)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.parent.is_dir():
+            raise StoreUnavailable(f"the folder {self._path.parent} does not exist; make it, or name another file")
+        # The file holds the signing key: nobody but its owner reads it.
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = TRUNCATE")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(TABLES)
+        return db
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            with self._connection:  # commits, or rolls back what an exception left half done
+                return work(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
