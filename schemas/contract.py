@@ -107,11 +107,12 @@ STATUS_WORDS = {
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document of the function."""
-    models = [Problem, Row]
+    models: list[type[BaseModel]] = [Problem, Row]
     for operation in _operations():
         models += [model for model in (operation.answer, operation.body) if isinstance(model, type)]
     _, schemas = models_json_schema(
-        [(model, "validation") for model in dict.fromkeys(models)], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in dict.fromkeys(models)],  # type: ignore[misc] - a metaclass confuses mypy
+        ref_template="#/components/schemas/{model}",
     )
     definitions = schemas["$defs"]
     definitions["ReadingsPost"]["properties"]["readings"]["items"] = {"$ref": "#/components/schemas/Row"}
@@ -140,7 +141,7 @@ def openapi() -> dict[str, Any]:
 
 def documents() -> dict[str, dict[str, Any]]:
     """Every file that is kept beside this module, by name."""
-    single = {
+    single: dict[str, type[BaseModel]] = {
         "device_values": ValuesDocument,
         "device_info": InfoDocument,
         "live_post": LivePost,

@@ -1,0 +1,119 @@
+"""Fixtures for all tests: the real parts, each started once, and how a missing one is reported."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def need(command: str, package: str) -> str:
+    """The path of a real part; skips loudly without it, and fails where CI insists on it."""
+    path = shutil.which(command)
+    if path is None:
+        message = f"{command} is not on this machine (Debian: apt-get install {package}); this part is NOT tested"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def free_port() -> int:
+    """A port that the system has free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], patience_s: float = 60) -> None:
+    """Wait until something listens on the port; fails at once if the process ends."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            pytest.fail(f"{process.args} ended with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"nothing listens on port {port} after {patience_s} s")
+
+
+def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM) -> None:
+    """End a process that leads a group, and everything it started."""
+    try:
+        os.killpg(process.pid, sig)
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    except ProcessLookupError:
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """Host and port of a running Firestore emulator."""
+    gcloud = need("gcloud", "google-cloud-cli-firestore-emulator")
+    port = free_port()
+    process = subprocess.Popen(
+        [gcloud, "emulators", "firestore", "start", f"--host-port=127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for_port(port, process)
+        yield f"127.0.0.1:{port}"
+    finally:
+        stop(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def project() -> str:
+    """A Google Cloud project of the test's own: the emulator keeps projects apart."""
+    return f"test-{uuid.uuid4().hex[:20]}"
+
+
+@pytest.fixture(params=["sqlite", "firestore"])
+def store_address(
+    request: pytest.FixtureRequest, tmp_path: Path, project: str, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Address of an empty store, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'store.db'}"
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", request.getfixturevalue("emulator"))
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
+    return "firestore"
+
+
+@pytest.fixture
+async def store(store_address: str) -> AsyncIterator[object]:
+    """An empty store of each kind in turn."""
+    from function.stores import open_store
+
+    opened = open_store(store_address)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts processes in groups of their own and ends them after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([str(item) for item in arguments], start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in reversed(started):
+        stop(process)
