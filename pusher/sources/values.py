@@ -10,14 +10,14 @@ from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pusher.sources import SourceError
 from pusher.sources.conversion import KEYS, POWER_KEY, checked, converted, number
 from pusher.sources.expressions import Expression
 from schemas.document import Part
 
-__all__ = ["AsJsonValue", "JsonPath", "JsonValue", "Key", "Value", "ValueOptions", "check_keys"]
+__all__ = ["JsonPath", "JsonValue", "Key", "Value", "ValueOptions", "check_keys"]
 
 _ALL_KEYS = sorted({key for keys in KEYS.values() for key in keys})
 
@@ -64,6 +64,14 @@ class Value(Part):
     offset: float = Field(0, description="added after scale")
     optional: bool = Field(default=False, description="leave the value out where the device does not give it")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, given: Any) -> Any:
+        """Let a text stand for `{path: text}` (or topic) and a truth for `{constant: truth}`."""
+        if isinstance(given, str):
+            return {cls.origin: given}
+        return {"constant": given} if isinstance(given, bool) else given
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         given = [name for name in (self.origin, "expr", "constant") if getattr(self, name) is not None]
@@ -78,13 +86,6 @@ class Value(Part):
         return self.expr is None and self.constant is None
 
 
-def _spelled_out(given: Any) -> Any:
-    """Let a text stand for `{path: text}` and a truth for `{constant: truth}`."""
-    if isinstance(given, str):
-        return {"path": given}
-    return {"constant": given} if isinstance(given, bool) else given
-
-
 class JsonValue(Value):
     """A value found in a JSON document."""
 
@@ -92,7 +93,6 @@ class JsonValue(Value):
     path: JsonPath | None = Field(None, description="JMESPath of the value")
 
 
-AsJsonValue = Annotated[JsonValue, BeforeValidator(_spelled_out)]
 V = TypeVar("V", bound=Value)
 
 
@@ -111,6 +111,8 @@ class ValueOptions(Part, Generic[V]):
 
     @model_validator(mode="after")
     def _expressions_know_their_inputs(self) -> Self:
+        if not self.readings():
+            raise ValueError("nothing is read from the device: every value is a constant")
         for name, value in self.inputs.items():
             if value.expr is not None:
                 raise ValueError(f'input "{name}" is itself an expression; expressions belong under values')
