@@ -3,11 +3,13 @@
 Each is an async context manager; what it answers may be changed while it runs.
 """
 
+import asyncio
 import os
 import shutil
 import socket
 from contextlib import asynccontextmanager
 
+import aiomqtt
 import pytest
 from aiohttp import web
 
@@ -64,3 +66,50 @@ async def http_device(answers=None, *, ssl_context=None):
         yield device
     finally:
         await runner.cleanup()
+
+
+class Mosquitto:
+    """A mosquitto process; `stop` and `start` again keep its port."""
+
+    def __init__(self, folder, settings, tls):
+        self.port = free_port()
+        self._program = need("mosquitto")
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n{settings}\n"
+        )
+        self._process = None
+        self._tls = tls
+
+    async def start(self):
+        self._process = await asyncio.create_subprocess_exec(
+            self._program, "-c", str(self._config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        async for line in self._process.stdout:
+            if b"running" in line:
+                return
+        pytest.fail("mosquitto does not start")
+
+    async def stop(self):
+        self._process.kill()  # it overhears a SIGTERM that comes right after its start
+        await self._process.communicate()
+
+    @asynccontextmanager
+    async def client(self, **login):
+        async with aiomqtt.Client("127.0.0.1", self.port, tls_context=self._tls, **login) as client:
+            yield client
+
+    async def publish(self, topic, payload, *, retain=False, **login):
+        async with self.client(**login) as client:
+            await client.publish(topic, payload, qos=1, retain=retain)
+
+
+@asynccontextmanager
+async def mosquitto(folder, settings="", *, tls=None):
+    """A broker that listens on this machine; `settings` are lines of its configuration."""
+    broker = Mosquitto(folder, settings, tls)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
