@@ -1,0 +1,35 @@
+"""Asks a running pusher over pusher.sock."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["NotRunning", "ask_status"]
+
+TIMEOUT_S = 5
+
+
+class NotRunning(Exception):
+    """No pusher answers at the socket; the message says what to look at."""
+
+
+async def ask_status(path: Path) -> dict[str, Any]:
+    """The running pusher's `/status`; raises NotRunning."""
+    import aiohttp
+
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
+            ) as session,
+            session.get("http://pusher/status") as response,
+        ):
+            document: dict[str, Any] = json.loads(await response.read())
+            return document
+    except PermissionError:
+        raise NotRunning(f"{path} may not be opened by this user") from None
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        reason = "does not answer" if isinstance(error, TimeoutError) else "is not there or nobody listens"
+        raise NotRunning(
+            f'no pusher runs here: {path} {reason}; start it with "nrgkick-pusher run", or look at its log'
+        ) from None
