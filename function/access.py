@@ -6,6 +6,7 @@ times and generations are judged at every request all the same. Source: design s
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,9 +36,15 @@ class _Remembered:
 class Access:
     """Judges the tokens of requests by one keyring."""
 
-    def __init__(self, keyring: Keyring, default_site: str | None = None) -> None:
-        """Take the keys, and the site that is open to those who show no token."""
+    def __init__(
+        self,
+        keyring: Keyring,
+        default_site: str | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the keys, the site that is open to those who show no token, and what rates are measured by."""
         self._keyring = keyring
+        self._monotonic_s = monotonic_s
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self.default_site = default_site
 
@@ -71,7 +78,7 @@ class Access:
         known = self._remembered.get(token)
         if known is None:
             claims = self._keyring.verify(token, now)
-            known = self._remembered[token] = _Remembered(claims, BURST, time.monotonic())
+            known = self._remembered[token] = _Remembered(claims, BURST, self._monotonic_s())
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         else:
@@ -80,9 +87,8 @@ class Access:
         self._throttle(known)
         return known.claims
 
-    @staticmethod
-    def _throttle(known: _Remembered) -> None:
-        at_s = time.monotonic()
+    def _throttle(self, known: _Remembered) -> None:
+        at_s = self._monotonic_s()
         left = min(BURST, known.left + (at_s - known.at_s) * RATE_PER_S)
         known.at_s = at_s
         if left < 1:

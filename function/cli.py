@@ -26,6 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+KEEP_ALIVE_S = 75
+"""How long an idle connection stays open: longer than a proxy keeps one, so that it is the proxy that closes."""
+
 STORE_HELP = "firestore, or sqlite:PATH; default: $NRGKICK_STORE, else sqlite:nrgkick.db"
 StoreOption = Annotated[str | None, typer.Option("--store", help=STORE_HELP, show_default=False)]
 
@@ -77,7 +80,10 @@ def serve(
         f"nrgkick-cloud listens on http://{host}:{port} with {function_main.default_store()}; end it with Ctrl-C"
     )
     sys.stdout.flush()
-    functions_framework._http.create_server(application, debug=False, workers=1).run(host, port)  # noqa: SLF001
+    server = functions_framework._http.create_server(  # noqa: SLF001 - what the framework's own command calls
+        application, debug=False, workers=1, worker_class="function.worker.Worker", keepalive=KEEP_ALIVE_S
+    )
+    server.run(host, port)
 
 
 def _listenable(host: str, port: int) -> None:

@@ -83,9 +83,7 @@ def project() -> str:
 
 
 @pytest.fixture(params=["sqlite", "firestore"])
-def store_address(
-    request: pytest.FixtureRequest, tmp_path: Path, project: str, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def store_address(request: pytest.FixtureRequest, tmp_path: Path, project: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of an empty store, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'store.db'}"
