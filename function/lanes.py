@@ -10,7 +10,8 @@ from function.app import Call
 from function.http import Failure, clock_skew, header, json_answer
 from function.logs import log, log_now_and_then
 from function.sites import GENERATION_COPY_S
-from schemas.merge import ClockSkew, TooManyPushers, check_clock, check_post, is_ahead, merge, stands
+from schemas.house import stands
+from schemas.merge import ClockSkew, TooManyPushers, check_clock, check_post, is_ahead, merge
 from schemas.messages import LiveAnswer, LivePost, ReadingsAnswer, ReadingsPost, RejectedRow, Row
 from schemas.problem import FieldError
 from schemas.site import Site

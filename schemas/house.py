@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from schemas.document import CATEGORIES, LOAD
-from schemas.merge import canonical
+from schemas.document import CATEGORIES, LOAD, flat
+from schemas.merge import canonical, flat_times
+from schemas.messages import LivePost
 from schemas.site import Claim, Said, Site, later
 
-__all__ = ["House", "Known", "Power", "Status", "house_of", "whole"]
+__all__ = ["House", "Known", "Power", "Status", "house_of", "stands", "whole"]
 
 Status = Literal["live", "partial", "stale", "new"]
 Power = dict[str, int | None]
@@ -186,6 +187,27 @@ def house_of(site: Site) -> House:
         on_stale=site.settings.on_stale,
         is_new=site.is_new,
     )
+
+
+def stands(site: Site, post: LivePost) -> bool:
+    """Whether anything that a post gives holds in the state, or it gives nothing; False: all of it is superseded."""
+    given = flat(post.device_values)
+    said = site.pushers.get(post.pusher)
+    if not given and post.device_info is None:
+        return True
+    if post.device_info is not None and said is not None and said.info_at == post.measured_at:
+        return True
+    times = flat_times(post)
+    known = {device.key: device for device in house_of(site).devices}
+    for key, values in given.items():
+        device, time = known.get(key), times.get(key, post.measured_at)
+        if device is None or device.pusher != post.pusher:
+            continue
+        if values is None and device.withdrawn_at == time:
+            return True
+        if values is not None and not device.withdrawn_at and device.measured_at == time and device.values == values:
+            return True
+    return False
 
 
 def _order(category: str) -> int:

@@ -14,7 +14,7 @@ from schemas.messages import LivePost
 from schemas.site import Claim, Said, Site, later
 from schemas.times import CLOCK_TOLERANCE, format_time
 
-__all__ = ["ClockSkew", "TooManyPushers", "canonical", "check_clock", "is_ahead", "merge", "stands"]
+__all__ = ["ClockSkew", "TooManyPushers", "canonical", "check_clock", "check_post", "flat_times", "is_ahead", "merge"]
 
 PUSHER_LIMIT = 32
 """Pushers that one site remembers; bounds the size of its document."""
@@ -92,27 +92,6 @@ def merge(site: Site, post: LivePost, now: datetime) -> Site:
             "deleted": False,
         }
     )
-
-
-def stands(site: Site, post: LivePost) -> bool:
-    """Whether any part of a post is in the state, or the post gives nothing; False: all of it is superseded."""
-    said = site.pushers.get(post.pusher)
-    if said is None:
-        return False
-    given = flat(post.device_values)
-    if not given and post.device_info is None:
-        return True
-    if post.device_info is not None and said.info_at == post.measured_at:
-        return True
-    times = flat_times(post)
-    for device, values in given.items():
-        claim = said.claims.get(device, Claim())
-        time = times.get(device, post.measured_at)
-        if values is None and claim.withdrawn_at == time and later(time, claim.measured_at) == time:
-            return True
-        if values is not None and claim.measured_at == time and claim.values == values:
-            return True
-    return False
 
 
 def _with_claims(said: Said, post: LivePost) -> Said:

@@ -1,0 +1,131 @@
+"""Merge: any order and any repetition of the same posts gives the same state, and the state is what the rules say."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.document import flat
+from schemas.house import house_of, stands
+from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, check_clock, check_post, merge
+from schemas.messages import LivePost
+from schemas.site import Site
+from tests.schemas.strategies import EPOCH, fold, posts
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_any_order_and_any_repetition_gives_the_same_state(data):
+    given_posts = data.draw(st.lists(posts(), min_size=1, max_size=7))
+    shuffled = data.draw(st.permutations(given_posts + data.draw(st.lists(st.sampled_from(given_posts), max_size=5))))
+    assert fold(given_posts).model_dump() == fold(shuffled).model_dump()
+    assert house_of(fold(given_posts)) == house_of(fold(shuffled))
+
+
+@settings(max_examples=200)
+@given(st.lists(posts(), max_size=6))
+def test_a_state_survives_its_store(sequence):
+    site = fold(sequence)
+    assert Site.model_validate_json(site.model_dump_json(exclude_defaults=True)) == site
+
+
+def by_the_words(sequence):
+    """The rules of design section 3.2 and 5 spelled out over the set of posts: device -> (time, pusher, values)."""
+    newest_info = {}
+    for post in sequence:
+        if post.device_info is not None:
+            listed = set(flat(post.device_info)) | set(flat(post.device_values))
+            words = json.dumps(post.device_info.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=True)
+            rank = (post.measured_at, words, sorted(listed))
+            newest_info[post.pusher] = max(newest_info.get(post.pusher, rank), rank)
+    winners = {}
+    for post in sequence:
+        times = flat(post.measured) if post.measured else {}
+        for device, values in flat(post.device_values).items():
+            time = times.get(device) or post.measured_at
+            info = newest_info.get(post.pusher)
+            if device != "load_power_w" and info and device not in info[2] and time < info[0]:
+                continue
+            plain = values["load_power_w"] if device == "load_power_w" and values else values
+            rank = (time, post.pusher, json.dumps(plain, sort_keys=True, separators=(",", ":")))
+            winners[device] = max(winners.get(device, rank), rank)
+    return winners
+
+
+@settings(max_examples=400)
+@given(st.lists(posts(), max_size=6))
+def test_the_newest_word_holds_for_each_device(sequence):
+    house = house_of(fold(sequence))
+    winners = by_the_words(sequence)
+    assert {device.key for device in house.devices} == set(winners)
+    for device in house.devices:
+        time, pusher, word = winners[device.key]
+        assert device.pusher == pusher
+        if word == "null":
+            assert device.withdrawn_at == time
+            assert not device.fresh(EPOCH)
+        else:
+            assert device.measured_at == time
+            plain = device.values["load_power_w"] if device.key == "load_power_w" else device.values
+            assert json.dumps(plain, sort_keys=True, separators=(",", ":")) == word
+            assert device.fresh(time + timedelta(seconds=60))
+            assert not device.fresh(time + timedelta(seconds=60.001))
+
+
+@settings(max_examples=200)
+@given(st.lists(posts(), max_size=5), posts())
+def test_a_post_that_is_superseded_changes_nothing_that_is_seen(sequence, post):
+    before = fold(sequence)
+    after = merge(before, post, EPOCH)
+    if not stands(after, post):
+        assert visible(after) == visible(before)
+    elif visible(after) != visible(before):
+        assert stands(after, post)
+
+
+def visible(site):
+    return [(device.key, device.values, device.measured_at, device.withdrawn_at) for device in house_of(site).devices]
+
+
+def post(**more):
+    return LivePost.model_validate_json(
+        json.dumps(
+            {
+                "pusher": "pi",
+                "sent_at": "2026-11-22T12:00:00Z",
+                "measured_at": "2026-11-22T12:00:00Z",
+                "device_values": {},
+                **more,
+            }
+        )
+    )
+
+
+def test_a_device_that_its_pusher_no_longer_lists_is_forgotten_and_its_older_values_are_ignored():
+    two = post(device_values={"inverters": {"0": {"inv_power_ac_w": 1}, "1": {"inv_power_ac_w": 2}}, "load_power_w": 3})
+    one = post(measured_at="2026-11-22T12:00:05Z", device_info={"inverters": {"0": {}}})
+    late = post(measured_at="2026-11-22T12:00:04Z", device_values={"inverters": {"1": {"inv_power_ac_w": 9}}})
+    back = post(measured_at="2026-11-22T12:00:06Z", device_values={"inverters": {"1": {"inv_power_ac_w": 7}}})
+    keys = [device.key for device in house_of(fold([two, one, late])).devices]
+    assert keys == ["inverters/0", "load_power_w"]
+    assert [device.key for device in house_of(fold([two, one, late, back])).devices][1] == "inverters/1"
+
+
+def test_clocks_that_are_off_are_refused_and_nothing_is_corrected():
+    for seconds in (-60, 0, 60):
+        check_clock(EPOCH + timedelta(seconds=seconds), EPOCH)
+    for seconds in (-60.001, 60.001, 3600):
+        with pytest.raises(ClockSkew):
+            check_clock(EPOCH + timedelta(seconds=seconds), EPOCH)
+    with pytest.raises(ClockSkew, match="measured_at"):
+        check_post(post(measured_at="2026-11-22T12:01:01Z"), EPOCH)
+    check_post(post(measured_at="2020-01-01T00:00:00Z"), EPOCH)
+
+
+def test_a_site_remembers_a_bounded_number_of_pushers():
+    site = fold([post(pusher=f"pi-{number}") for number in range(PUSHER_LIMIT)])
+    merge(site, post(pusher="pi-0"), EPOCH)
+    with pytest.raises(TooManyPushers, match="sites forget"):
+        merge(site, post(pusher="one-more"), EPOCH)
