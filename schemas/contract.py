@@ -111,7 +111,7 @@ def openapi() -> dict[str, Any]:
     for operation in _operations():
         models += [model for model in (operation.answer, operation.body) if isinstance(model, type)]
     _, schemas = models_json_schema(
-        [(model, "validation") for model in dict.fromkeys(models)],  # type: ignore[misc]  # a metaclass confuses mypy
+        [(model, "validation") for model in dict.fromkeys(models)],
         ref_template="#/components/schemas/{model}",
     )
     definitions = schemas["$defs"]
