@@ -55,6 +55,7 @@ class Value(Part):
     """One value or input; a kind's own subclass adds where it is read and names that field in `origin`."""
 
     origin: ClassVar[str]
+    origin_is_optional: ClassVar[bool] = False
 
     expr: Annotated[str, AfterValidator(_readable_expression)] | None = Field(
         None, description="arithmetic over the names under inputs"
@@ -63,6 +64,9 @@ class Value(Part):
     scale: float = Field(1, description="factor, applied first")
     offset: float = Field(0, description="added after scale")
     optional: bool = Field(default=False, description="leave the value out where the device does not give it")
+    when_absent: float | None = Field(
+        None, description="taken where the device has no value; only where its maker says that this is meant"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -74,11 +78,17 @@ class Value(Part):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        given = [name for name in (self.origin, "expr", "constant") if getattr(self, name) is not None]
-        if len(given) != 1:
+        origins = {self.origin: self.place, "expr": self.expr, "constant": self.constant}
+        given = [name for name, origin in origins.items() if origin is not None]
+        if len(given) != 1 and not (self.origin_is_optional and not given):
             found = " and ".join(f'"{name}"' for name in given) or "none"
             raise ValueError(f'a value has one origin: "{self.origin}", "expr" or "constant"; here: {found}')
         return self
+
+    @property
+    def place(self) -> Any:
+        """What the configuration says under `origin`."""
+        return getattr(self, self.origin)
 
     @property
     def is_read(self) -> bool:
@@ -111,7 +121,7 @@ class ValueOptions(Part, Generic[V]):
 
     @model_validator(mode="after")
     def _expressions_know_their_inputs(self) -> Self:
-        if not self.readings():
+        if self.nothing_is_read():
             raise ValueError("nothing is read from the device: every value is a constant")
         for name, value in self.inputs.items():
             if value.expr is not None:
@@ -122,6 +132,10 @@ class ValueOptions(Part, Generic[V]):
                 hint = f'did you mean "{near[0]}"?' if near else 'add it under "inputs"'
                 raise ValueError(f'"{key}" reads "{name}", which is not an input; {hint}')
         return self
+
+    def nothing_is_read(self) -> bool:
+        """Whether there is nothing to ask the device for."""
+        return not self.readings()
 
     def fit(self, category: str) -> None:
         """Raise ValueError unless these are values that a device of `category` has, with its power among them."""
@@ -143,8 +157,9 @@ class ValueOptions(Part, Generic[V]):
 
         def raw(name: str, value: V) -> Any:
             found = raw_of(name, value) if value.constant is None else value.constant
+            found = value.when_absent if found is None else found
             if found is None and not value.optional:
-                where = f'{value.origin} "{getattr(value, value.origin)}"'
+                where = f'{value.origin} "{value.place}"'
                 raise SourceError(f'{name}: nothing at {where}; correct it, or allow for it with "optional: true"')
             return found
 
