@@ -68,7 +68,7 @@ resource "google_storage_bucket" "source" {
       type = "Delete"
     }
     condition {
-      num_newer_versions = 5
+      days_since_noncurrent_time = 90
     }
   }
 
@@ -80,6 +80,10 @@ resource "google_storage_bucket_object" "source" {
   bucket = google_storage_bucket.source.name
   name   = "source-${data.archive_file.source.output_sha256}.zip"
   source = data.archive_file.source.output_path
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_artifact_registry_repository" "images" {

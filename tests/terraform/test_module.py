@@ -1,0 +1,170 @@
+"""The Terraform module: what it deploys, what it redeploys, what it leaves alone."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.terraform.conftest import Terraform
+
+pytestmark = pytest.mark.timeout(900)  # the first run builds the providers
+
+FUNCTION = "google_cloudfunctions2_function.function"
+EXAMPLES = {
+    "minimal": {},
+    "full": {"billing_account": "012345-6789AB-CDEF01", "email": "me@example.org"},
+}
+
+
+def test_it_is_formatted(prepared: Terraform) -> None:
+    assert prepared.ask("fmt", "-check", "-recursive", "-diff").stdout == ""
+
+
+def test_it_is_valid(prepared: Terraform) -> None:
+    assert "valid" in prepared.run("validate", "-no-color")
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "terraform/tests").glob("*.tftest.hcl"))])
+def test_its_own_tests_pass(module: Terraform, name: str) -> None:
+    assert re.search(r"Success! [1-9]\d* passed, 0 failed", module.run("test", "-no-color", f"-filter=tests/{name}"))
+
+
+def test_every_example_has_a_test() -> None:
+    assert {path.name for path in (ROOT / "terraform/examples").iterdir()} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_applies_and_then_rests(applied: Terraform, module: Terraform, name: str) -> None:
+    example = Terraform(module.folder / "examples" / name, module.environment)
+    example.run("init", "-no-color")
+    example.apply(**EXAMPLES[name])
+    assert example.plan(**EXAMPLES[name]) == {}
+
+
+def test_applying_again_changes_nothing(deployed: Terraform) -> None:
+    assert deployed.plan() == {}
+
+
+def test_a_changed_line_of_python_redeploys_and_touches_nothing_else(deployed: Terraform) -> None:
+    with (deployed.root / "schemas" / "times.py").open("a") as file:
+        file.write("# changed\n")
+    assert deployed.plan() == {FUNCTION: ["update"], "google_storage_bucket_object.source": ["create", "delete"]}
+
+
+def test_a_changed_requirement_redeploys(deployed: Terraform) -> None:
+    with (deployed.root / "function" / "requirements.txt").open("a") as file:
+        file.write("# changed\n")
+    assert FUNCTION in deployed.plan()
+
+
+def test_what_is_not_the_functions_code_does_not_redeploy(deployed: Terraform) -> None:
+    for path in (
+        "README.md",
+        "function/.mypy_cache/3.11/main.data.json",
+        "function/__pycache__/main.cpython-311.pyc",
+        "function/test_main.py",
+        "pusher/new.py",
+        "schemas/notes.txt",
+        "terraform/tests/new.tftest.hcl",
+        "tests/function/test_new.py",
+    ):
+        file = deployed.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    assert deployed.plan() == {}
+
+
+def test_a_function_made_anew_gets_its_callers_back(deployed: Terraform) -> None:
+    changes = deployed.plan(f"-replace={FUNCTION}")
+    assert changes[FUNCTION] == ["delete", "create"]
+    assert changes['google_cloud_run_v2_service_iam_member.invokers["allUsers"]'] == ["delete", "create"]
+
+
+def test_the_signing_key_is_neither_in_the_state_nor_in_a_plan(module: Terraform, applied: Terraform) -> None:
+    module.plan()
+    module.run("apply", "-no-color", "tfplan")
+    key = re.compile(r"\b(?=[A-Za-z0-9]*[A-Z])(?=[A-Za-z0-9]*[a-z])[A-Za-z0-9]{64}\b")
+    assert not key.findall((module.folder / "terraform.tfstate").read_text())
+    assert not key.findall(module.run("show", "-json", "tfplan"))
+    assert not key.findall(module.run("output", "-json"))
+
+
+def test_a_rotation_adds_a_key_and_the_next_one_ends_the_first(deployed: Terraform) -> None:
+    version = 'google_secret_manager_secret_version.signing_key["{}"]'.format
+    assert deployed.plan(signing_key_generation=2) == {FUNCTION: ["update"], version(2): ["create"]}
+    deployed.apply(signing_key_generation=2)
+    # The stand-ins number every version 1; a real third one changes the function by itself.
+    with (deployed.root / "function" / "main.py").open("a") as file:
+        file.write("# changed\n")
+    log = deployed.apply(signing_key_generation=3)
+    assert {address for address in deployed.state() if "signing_key[" in address} == {version(2), version(3)}
+    # The function lets go of the oldest key before that key is destroyed.
+    assert log.index(f"{FUNCTION}: Modifications complete") < log.index(f"{version(1)}: Destroying")
+    assert deployed.plan(signing_key_generation=3) == {}
+
+
+def test_destroy_keeps_the_data(deployed: Terraform) -> None:
+    database = deployed.state()["google_firestore_database.database[0]"]
+    assert database["deletion_policy"] == "ABANDON"
+    assert database["delete_protection_state"] == "DELETE_PROTECTION_ENABLED"
+    deployed.run("destroy", "-no-color", "-auto-approve")
+    assert deployed.state() == {}
+    # What was kept is found again.
+    deployed.apply(database={"create": False})
+    assert "google_firestore_database.database[0]" not in deployed.state()
+
+
+def test_destroy_deletes_the_data_when_told(deployed: Terraform) -> None:
+    database = "google_firestore_database.database[0]"
+    told = {"delete_on_destroy": True}
+    assert deployed.plan(database=told) == {database: ["update"]}
+    deployed.apply(database=told)
+    assert deployed.state()[database]["deletion_policy"] == "DELETE"
+    assert deployed.state()[database]["delete_protection_state"] == "DELETE_PROTECTION_DISABLED"
+    deployed.run("destroy", "-no-color", "-auto-approve")
+    assert deployed.state() == {}
+
+
+def test_a_checkout_without_the_function_is_refused_at_once(module: Terraform) -> None:
+    (module.root / "function" / "main.py").unlink()
+    assert "run this from a whole checkout" in module.refuse()
+
+
+def test_requirements_without_hashes_are_refused_at_once(module: Terraform) -> None:
+    (module.root / "function" / "requirements.txt").write_text("pydantic==2.12.0\n")
+    assert "must pin every requirement with its hashes" in module.refuse()
+
+
+@pytest.mark.parametrize("output", ["first_token", "admin_token", "first_pusher"])
+def test_the_commands_it_prints_are_shell(applied: Terraform, output: str) -> None:
+    commands = applied.run("output", "-raw", output)
+    done = subprocess.run(["bash", "-n"], input=commands, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_first_tokens_command_makes_tokens_and_shows_no_key(applied: Terraform, tmp_path: Path) -> None:
+    """With a `gcloud` that answers as Secret Manager would, and the real `nrgkick-cloud`."""
+    key = "k" * 64
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    gcloud = tools / "gcloud"
+    gcloud.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nprintf %s {key}\n')
+    gcloud.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euc", applied.run("output", "-raw", "first_token")],
+        cwd=tmp_path,
+        env={"PATH": f"{tools}:{ROOT / '.venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "secrets versions access 1 --secret nrgkick-signing-key --project my-project"
+    ] * 2
+    for scope in ("push", "read"):
+        token = tmp_path / f"nrgkick-{scope}.token"
+        assert token.read_text().count(".") == 2
+        assert token.stat().st_mode & 0o777 == 0o600
