@@ -24,7 +24,15 @@ KEPT_IN_MEMORY = 5_000
 ROW_OVERHEAD_BYTES = 120
 DEAD_LIMIT = 1_000
 RESCUE_EVERY_S = 60
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_DAMAGE = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_INTERRUPT,
+)  # fmt: skip
+"""Faults of the disk or its rights; whatever else SQLite finds can only come from a damaged file."""
+
+_FAULTS = (sqlite3.Error, ValueError, TypeError)
+"""What a damaged file makes SQLite and its results raise: text that is no UTF-8, numbers that are none."""
 
 _TABLES = """
 create table if not exists rows(
@@ -95,7 +103,7 @@ class Outbox:
         """Open the file; a damaged one is put aside, with what is readable carried over."""
         try:
             self._connect()
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._failed(error, "open")
         except OSError as error:
             self.trouble = f"{self._path.parent}: {error.strerror or error}"
@@ -131,19 +139,19 @@ class Outbox:
         self._db = db
         self.trouble = None
 
-    def _failed(self, error: sqlite3.DatabaseError, doing: str) -> None:
+    def _failed(self, error: Exception, doing: str) -> None:
         """Put a damaged file aside; with any other fault note the trouble and go on."""
-        damaged = isinstance(error, _Damaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
-        if damaged:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in _NO_DAMAGE:
             self._put_aside(error)
             return
         self.trouble = f"cannot {doing} {self._path}: {error}"
-        if self._db and getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+        if self._db and code != sqlite3.SQLITE_FULL:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
 
-    def _put_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _put_aside(self, error: Exception) -> None:
         if self._db:
             with suppress(sqlite3.Error):
                 self._db.close()
@@ -159,7 +167,7 @@ class Outbox:
                 if part.exists():
                     part.rename(aside.with_name(aside.name + suffix))
             self._connect()
-        except (sqlite3.Error, OSError) as again:
+        except (*_FAULTS, OSError) as again:
             self.trouble = f"{self._path} is damaged ({error}), and a new one cannot be made: {again}"
             return
         done = set(self._done)
@@ -186,7 +194,7 @@ class Outbox:
             return
         try:
             self._write(self._db)
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._rollback()
             self._failed(error, "write to")
             self._bound_memory()
@@ -243,7 +251,7 @@ class Outbox:
                 stamp = _free_stamp(self._db, int(seconds * 1000 // 1))
                 self._db.execute("update rows set stamp_ms = ? where id = ?", (stamp, row_id))
             self._db.execute("commit")
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._rollback()
             self._failed(error, "write to")
 
@@ -264,7 +272,7 @@ class Outbox:
                 if len(found) == max_rows or (found and size > max_bytes):
                     break
                 found.append(row)
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._failed(error, "read")
             return []
         return found
@@ -284,7 +292,7 @@ class Outbox:
         """The dead letters, newest first."""
         if self._db is None:
             return []
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*_FAULTS):
             found = self._db.execute("select stamp_ms, devices, errors, buried_s from dead order by id desc")
             return [Dead(*row) for row in found]
         return []
@@ -324,7 +332,7 @@ class Outbox:
             self._note_drops(db, len(ids))
             db.execute("commit")
             self._bytes -= size
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._rollback()
             self._failed(error, "write to")
 
@@ -352,7 +360,7 @@ class Outbox:
             ).fetchone()
             dead, dead_at_s = self._db.execute("select count(*), max(buried_s) from dead").fetchone()
             dropped, at = self._noted(self._db, "dropped"), self._noted(self._db, "dropped_at_s")
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             self._failed(error, "read")
             return Counts(rows=in_memory, in_memory=in_memory, trouble=self.trouble)
         if oldest_ms is None and oldest_wall_s is not None:
@@ -375,14 +383,14 @@ class Outbox:
         if self._db is not None:
             try:
                 self._put_note(self._db, "offset", kept)
-            except sqlite3.DatabaseError as error:
+            except _FAULTS as error:
                 self._failed(error, "write to")
 
     def noted_offset(self) -> Offset | None:
         """The offset that was learnt in this boot, if one was."""
         if self._db is None:
             return None
-        with suppress(sqlite3.DatabaseError, ValueError, TypeError):
+        with suppress(*_FAULTS):
             boot, *numbers = json.loads(self._noted(self._db, "offset") or "[null]")
             if boot == self._boot:
                 return Offset(*(float(number) for number in numbers))

@@ -16,6 +16,8 @@ __all__ = ["Unstamped", "readable_rows"]
 
 SALVAGE_LIMIT_S = 120
 """How long may be spent on a damaged file; a lookup by id takes some microseconds."""
+SMALLEST_ROW_BYTES = 60
+"""Bounds how many rows a file can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +37,42 @@ def readable_rows(path: Path) -> list[tuple[int, Unstamped]]:
     """What can still be read of a damaged file, row by row, with its id: one bad page costs only its own rows."""
     saved: list[tuple[int, Unstamped]] = []
     give_up_s = time.monotonic() + SALVAGE_LIMIT_S
-    with suppress(sqlite3.Error):
+    with suppress(sqlite3.Error, OSError, ValueError):
         db = sqlite3.connect(path, isolation_level=None)
         try:
-            first, last = _id_range(db)
-            for row_id in range(first, last + 1):
+            db.execute("pragma writable_schema=on")  # makes SQLite open a file that is shorter than its header says
+            for row_id in sorted(_ids(db, path.stat().st_size // SMALLEST_ROW_BYTES)):
                 if time.monotonic() > give_up_s:
                     break
-                with suppress(sqlite3.DatabaseError, TypeError, ValueError):
-                    row = db.execute(
-                        "select boot, monotonic_s, wall_s, stamp_ms, duration_s, devices from rows where id = ?",
-                        (row_id,),
-                    ).fetchone()
-                    if row and _plausible(row):
-                        saved.append((row_id, Unstamped(*row)))
+                row = _read(db, row_id)
+                if row is not None:
+                    saved.append((row_id, row))
         finally:
             db.close()
     return saved
 
 
-def _id_range(db: sqlite3.Connection) -> tuple[int, int]:
-    """The lowest and highest id that may be in a damaged table."""
-    highest = 0
-    with suppress(sqlite3.DatabaseError):
-        highest = db.execute("select seq from sqlite_sequence where name = 'rows'").fetchone()[0]
-    with suppress(sqlite3.DatabaseError, TypeError):
-        highest = max(highest, db.execute("select id from rows order by id desc limit 1").fetchone()[0])
-    lowest = 1
-    with suppress(sqlite3.DatabaseError, TypeError):
-        lowest = db.execute("select id from rows order by id limit 1").fetchone()[0]
-    return lowest, highest
+def _ids(db: sqlite3.Connection, most: int) -> set[int]:
+    """Ids that may be in a damaged table of at most so many rows: those up to each end that can still be found."""
+    ids: set[int] = set()
+    for query in ("select seq from sqlite_sequence where name = 'rows'", "select max(id) from rows"):
+        with suppress(sqlite3.Error, ValueError, TypeError):
+            last = int(db.execute(query).fetchone()[0])
+            ids |= set(range(max(1, last - most), last + 1))
+    with suppress(sqlite3.Error, ValueError, TypeError):
+        first = int(db.execute("select min(id) from rows").fetchone()[0])
+        ids |= set(range(first, first + most))
+    return ids
+
+
+def _read(db: sqlite3.Connection, row_id: int) -> Unstamped | None:
+    with suppress(sqlite3.Error, ValueError, TypeError, OverflowError):
+        row = db.execute(
+            "select boot, monotonic_s, wall_s, stamp_ms, duration_s, devices from rows where id = ?", (row_id,)
+        ).fetchone()
+        if row and _plausible(row):
+            return Unstamped(*row)
+    return None
 
 
 def _plausible(row: Sequence[Any]) -> bool:
