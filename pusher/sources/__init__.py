@@ -21,6 +21,8 @@ KINDS = {
     "http": "pusher.sources.http",
     "modbus": "pusher.sources.modbus",
     "mqtt": "pusher.sources.mqtt",
+    "homeassistant": "pusher.sources.homeassistant",
+    "command": "pusher.sources.command",
 }
 """Kind of a source as the configuration names it, and its module."""
 

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, model_validator
 from pusher.sources import SourceError
 from schemas.document import Part
 
-__all__ = ["PasswordLogin", "TokenLogin", "secret_from"]
+__all__ = ["PasswordLogin", "Secret", "SecretFile", "TokenLogin", "secret_from"]
 
 _SECRET_LIMIT = 10_000
 Secret = Annotated[SecretStr, Field(min_length=1)]

@@ -7,6 +7,8 @@ secrets.
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -51,6 +53,8 @@ class Answer:
 
     document: Any
     begun_at_s: float
+    dated: datetime | None = None
+    """The device's own clock when it answered (the Date header), if it says."""
 
 
 @dataclass(slots=True)
@@ -105,7 +109,8 @@ class Web:
         begun_at_s = monotonic_s()
         host = str(URL(request.url).origin())
         try:
-            return Answer(_parsed(host, await self._body(request)), begun_at_s)
+            body, dated = await self._body(request)
+            return Answer(_parsed(host, body), begun_at_s, dated)
         except TimeoutError as error:
             raise SourceError(f"{host} does not answer") from error
         except aiohttp.ClientConnectorCertificateError as error:
@@ -122,7 +127,7 @@ class Web:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SourceError(f"{host} broke off: {type(error).__name__}") from error
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request) -> tuple[bytes, datetime | None]:
         url = first = URL(request.url)
         for _ in range(_REDIRECT_LIMIT + 1):
             async with self.session().request(
@@ -136,7 +141,7 @@ class Web:
             ) as response:
                 location = response.headers.get("Location")
                 if response.status not in (301, 302, 303, 307, 308) or location is None:
-                    return await _read(first, response)
+                    return await _read(first, response), _date(response.headers.get("Date"))
                 url = _next_url(first, url.join(URL(location)))
         raise SourceError(f"{first.origin()} redirects in a circle")
 
@@ -175,6 +180,14 @@ async def _read(url: URL, response: aiohttp.ClientResponse) -> bytes:
         if len(body) > BODY_LIMIT_BYTES:
             raise SourceError(f"{url.origin()} answers with more than {BODY_LIMIT_BYTES} bytes")
     return bytes(body)
+
+
+def _date(header: str | None) -> datetime | None:
+    try:
+        dated = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return dated if dated.tzinfo else dated.replace(tzinfo=UTC)
 
 
 def _parsed(host: str, body: bytes) -> Any:

@@ -1,12 +1,15 @@
 """Devices over Modbus, on pymodbus's own server: registers become values; no late, false or absent one ever does."""
 
 import asyncio
+import os
 import struct
+import tty
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from pymodbus.framer import FramerRTU
 
 from pusher.sources import Shared, SourceError
 from pusher.sources.modbus import Options, open_source
@@ -377,3 +380,46 @@ def test_no_registers_whatever_raise_anything_else(registers, kind):
                 await shared.close()
 
     asyncio.run(once())
+
+
+async def test_a_serial_line_with_rtu_frames(shared):
+    pytest.importorskip("serial")
+    ours, theirs = os.openpty()
+    tty.setraw(ours)
+    tty.setraw(theirs)
+    asked = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(ours, lambda: asked.put_nowait(os.read(ours, 256)))
+
+    async def serve():
+        """A meter at the other end of the line, unit 5, with pymodbus's own checksum."""
+        request = b""
+        while True:
+            request += await asked.get()
+            if len(request) == 8:
+                assert request[:6] == bytes([5, 4, 0, 52, 0, 2])
+                body = bytes([5, 4, 4]) + struct.pack(">f", -321.5)
+                os.write(ours, body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
+                request = b""
+
+    serving = asyncio.create_task(serve())
+    try:
+        options = Options.model_validate(
+            {"serial": os.ttyname(theirs), "baudrate": 9600, "unit": 5, "values": meter(52, "float32", table="input")}
+        )
+        source = open_source(options, "energy_meters", shared)
+        for _ in range(2):
+            assert (await source.read()).values == {"grid_power_w": -321.5}
+        await shared.close()
+    finally:
+        serving.cancel()
+        loop.remove_reader(ours)
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_a_serial_port_that_is_not_there_is_named(shared):
+    pytest.importorskip("serial")
+    options = Options.model_validate({"serial": "/dev/no-such-port", "values": meter(1)})
+    with pytest.raises(SourceError, match="/dev/no-such-port"):
+        await open_source(options, "energy_meters", shared).read()
