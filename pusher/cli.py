@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pusher.config_file import default_path, load_config
+from pusher.proxy import proxy_command
 from pusher.yaml_lines import Mistakes
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ def status(
 
         show(*status_tables(document))
     raise typer.Exit(0 if document["well"] else 1)
+
+
+app.command("proxy")(proxy_command)
 
 
 def _quiet_log() -> "StateLog":
