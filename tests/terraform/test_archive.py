@@ -18,7 +18,7 @@ import pytest
 
 from function.tokens import Keyring
 from schemas.times import format_time
-from tests.conftest import ROOT, free_port, wait_for_port
+from tests.conftest import free_port, wait_for_port
 from tests.terraform.conftest import Terraform, built_once, missing
 
 pytestmark = pytest.mark.timeout(900)  # the first run installs the requirements
@@ -55,18 +55,17 @@ def environment_of_its_own(unpacked: Path) -> Path:
     return built_once("archive", f"{requirements.read_text()} {sys.version}", build)
 
 
-def test_it_holds_all_of_the_functions_code_and_nothing_else(unpacked: Path) -> None:
+def test_it_holds_all_of_the_functions_code_and_nothing_else(applied: Terraform, unpacked: Path) -> None:
+    repository = applied.root
     wanted = {
-        file.relative_to(ROOT).as_posix()
+        file.relative_to(repository).as_posix()
         for part in ("function", "schemas")
-        for file in (ROOT / part).rglob("*")
+        for file in (repository / part).rglob("*")
         if file.is_file()
-        and "__pycache__" not in file.parts
-        and not any(name.startswith(".") for name in file.parts[1:])
     } - {"function/requirements.in", "function/requirements.txt", "function/py.typed", "schemas/py.typed"}
     held = {file.relative_to(unpacked).as_posix() for file in unpacked.rglob("*") if file.is_file()}
     assert held == wanted | {"main.py", "requirements.txt"}
-    assert (unpacked / "requirements.txt").read_text() == (ROOT / "function" / "requirements.txt").read_text()
+    assert (unpacked / "requirements.txt").read_text() == (repository / "function" / "requirements.txt").read_text()
 
 
 def test_it_is_the_same_from_every_checkout(applied: Terraform, deployed: Terraform) -> None:
