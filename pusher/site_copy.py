@@ -78,7 +78,7 @@ class SiteCopy:
 
 def _worth_keeping(site: Site) -> tuple[Any, ...]:
     described = {name: (said.info, sorted(said.claims)) for name, said in site.pushers.items()}
-    return site.settings, described, site.is_new
+    return site.settings, described
 
 
 def _from_disk(path: Path) -> Site:
