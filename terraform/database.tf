@@ -21,10 +21,8 @@ locals {
       start     = "ASCENDING" # history asks for a range of quarter hours of one site
     }
     days = {
-      day      = null
-      due      = null
-      totals   = null
-      timezone = null
+      due    = null
+      totals = null
     }
   }
   firestore_ttl = { archive = "expire_at" }

@@ -11,7 +11,7 @@ locals {
   metrics = !var.metrics ? {} : {
     accepted = {
       name        = "Accepted readings"
-      description = "Posts of readings that were stored, by site; of the live lane at most one a minute."
+      description = "Posts of readings that were stored, by site; of the live lane at most one a minute and instance."
       filter      = "${local.log_of_function} AND jsonPayload.event=(\"live_stored\" OR \"readings_stored\")"
       by_site     = true
     }
@@ -23,7 +23,7 @@ locals {
     }
     stale_polls = {
       name        = "Stale polls"
-      description = "Polls of the wallbox that were told nothing, for nothing was fresh, by site."
+      description = "Polls of the wallbox that were told nothing, for nothing was fresh, by site; at most one a minute and instance."
       filter      = "${local.log_of_function} AND jsonPayload.event=\"stale_poll\""
       by_site     = true
     }
