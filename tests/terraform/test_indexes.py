@@ -1,4 +1,4 @@
-"""The emulator answers every query; Firestore only those that an index serves. So queries are held against Terraform."""
+"""The emulator answers every query, Firestore only those that an index serves: the queries against Terraform."""
 
 from typing import Any
 
