@@ -26,9 +26,7 @@ def advice(plan: Plan) -> str:
         socket=plan.socket,
         first=f"{plan.socket}, then {plan.cloud.url}" if plan.edge_first else f"{plan.cloud.url}, then {plan.socket}",
         secret="token" if plan.kind is Kind.CADDY else "token.conf",
-        low_port=fill("readme-low-port", port=plan.listen.port, host=plan.listen.host)
-        if plan.listen.needs_capability
-        else "",
+        low_port=low_port if plan.listen.needs_capability else "",
     )
 
 

@@ -1,0 +1,208 @@
+"""The wallbox gets its answer: from the cloud, without the cloud from the pusher, and never an old one."""
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from aiohttp import web
+
+from tests.proxy.cloud import Authority, Cloud, always, slow
+from tests.proxy.conftest import Proxy, Pusher, local_status, wait_until
+from tests.proxy.wallbox import INFO, VALUES, request
+
+Start = Callable[..., Proxy]
+
+
+def assert_values(proxy: Proxy, answered_by: str) -> None:
+    """The wallbox gets values from whom it should."""
+    answer = proxy.ask()
+    assert answer.status == 200, answer
+    assert answer.is_plain, answer
+    assert answer.json()["device_values"]["energy_meters"]["0"].keys() == {"grid_power_w"}
+    assert answer.headers["x-answered-by"] == answered_by
+
+
+def assert_soon(proxy: Proxy, answered_by: str) -> None:
+    """The same, once the copy of this second is gone and the proxy asks again who had failed; no poll goes without."""
+    wait_until(lambda: poll(proxy) == answered_by, f"{answered_by} answers")
+    assert_values(proxy, answered_by)
+
+
+def poll(proxy: Proxy) -> str:
+    answer = proxy.ask()
+    assert answer.status == 200, answer
+    return answer.headers["x-answered-by"]
+
+
+def test_with_all_well_the_cloud_answers(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    assert_values(proxy, "cloud")
+    info = proxy.ask(request(INFO))
+    assert (info.status, info.json()["device_info"]["inverters"]["0"]["name"]) == (200, "Roof")
+    assert info.is_plain
+    assert [asked.path for asked in cloud.asked] == [VALUES, INFO]
+
+
+def test_polls_share_one_tls_connection_with_the_right_name(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    for path in (VALUES, INFO) * 5:
+        assert proxy.ask(request(path)).status == 200
+    assert len({asked.connection for asked in cloud.asked}) == 1
+    assert cloud.names == ["localhost"]
+
+
+def test_a_slow_cloud_costs_one_poll_and_the_pusher_answers(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    cloud.fault = slow
+    assert_values(proxy, "pusher")
+    asked = len(cloud.asked)
+    assert asked == 1
+    for _ in range(3):
+        assert_values(proxy, "pusher")
+    assert len(cloud.asked) == asked, "a cloud that hangs is left alone for a while"
+
+
+def test_a_cloud_that_refuses_is_replaced_and_comes_back(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    assert_values(proxy, "cloud")
+    cloud.refuse()
+    assert_soon(proxy, "pusher")
+    cloud.start()
+    assert_soon(proxy, "cloud")
+
+
+def test_a_cloud_whose_values_are_stale_is_replaced_at_once(
+    kind: str, start_proxy: Start, cloud: Cloud, tokens: dict[str, object]
+) -> None:
+    proxy = start_proxy(kind, token_file=tokens["nothing"])
+    for _ in range(3):
+        assert_values(proxy, "pusher")
+    assert len(cloud.asked) == 3, "a clear answer is no failure; the cloud is asked each time"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        always(401),
+        always(403),
+        always(404, "<h1>not here</h1>"),
+        always(429),
+        always(500, "x" * 30000),
+        always(302, location="https://localhost/elsewhere"),
+        always(304),
+        always(524),
+    ],
+    ids=["401", "403", "404", "429", "500", "redirect", "not modified", "strange"],
+)
+def test_whatever_else_the_cloud_says_never_reaches_the_wallbox(
+    kind: str, start_proxy: Start, cloud: Cloud, answer: object
+) -> None:
+    proxy = start_proxy(kind)
+    cloud.fault = answer
+    assert_values(proxy, "pusher")
+
+
+@pytest.mark.parametrize("name", ["elsewhere.example", "localhost"])
+def test_a_wrong_certificate_is_refused(
+    kind: str, start_proxy: Start, cloud: Cloud, authority: Authority, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """First a name that is not the cloud's, then the right name from an authority that nobody trusts."""
+    strange = Authority(tmp_path_factory.mktemp("strange")) if name == "localhost" else authority
+    cloud.refuse()
+    cloud.start(strange.context(name))
+    proxy = start_proxy(kind)
+    assert_values(proxy, "pusher")
+    assert cloud.asked == []
+
+
+def test_a_killed_pusher_answers_nothing_and_the_wallbox_gets_503(
+    kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher
+) -> None:
+    cloud.fault = always(502)
+    proxy = start_proxy(kind, socket=mortal.socket)
+    assert_values(proxy, "pusher")
+    mortal.kill()
+    assert mortal.socket.exists(), "what is killed does not clear up"
+    assert_unavailable(proxy)
+    mortal.start()
+    assert_values(proxy, "pusher")
+
+
+def test_a_hung_pusher_gives_503_in_time(kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher) -> None:
+    cloud.fault = always(502)
+    proxy = start_proxy(kind, socket=mortal.socket)
+    mortal.send(signal.SIGSTOP)
+    assert_unavailable(proxy)
+    mortal.send(signal.SIGCONT)
+    wait_until(lambda: local_status(mortal.socket) == 200, "the pusher is itself again")
+    assert_values(proxy, "pusher")
+
+
+def test_a_hung_cloud_and_a_hung_pusher_end_in_503(
+    kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher
+) -> None:
+    cloud.fault = slow
+    proxy = start_proxy(kind, socket=mortal.socket)
+    mortal.send(signal.SIGSTOP)
+    assert_unavailable(proxy)
+
+
+def assert_unavailable(proxy: Proxy) -> None:
+    answer = proxy.ask()
+    assert answer.status == 503
+    assert answer.is_plain, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.json()["status"] == 503
+
+
+def test_edge_first_costs_the_cloud_nothing(kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher) -> None:
+    proxy = start_proxy(kind, "--edge-first", socket=mortal.socket)
+    for _ in range(3):
+        assert_values(proxy, "pusher")
+    assert cloud.asked == []
+    mortal.kill()
+    assert_values(proxy, "cloud")
+    cloud.refuse()
+    wait_until(lambda: proxy.ask().status == 503, "nobody is left")
+    assert_unavailable(proxy)
+
+
+def test_wallboxes_share_one_read_of_the_cloud_per_second(start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy("nginx")
+    begun = time.time()
+    with ThreadPoolExecutor(20) as wallboxes:
+        answers = list(wallboxes.map(lambda _: proxy.ask(), range(1000)))
+    seconds = int(time.time()) - int(begun) + 1
+    assert {answer.status for answer in answers} == {200}
+    assert len(cloud.asked) <= seconds
+
+
+def test_no_body_is_older_than_a_second(start_proxy: Start, cloud: Cloud) -> None:
+    """Whatever the cloud says of keeping: a body is served in its own second of the clock only."""
+    made: list[float] = []
+
+    async def dated(_: web.BaseRequest) -> web.StreamResponse:
+        made.append(time.time())
+        keep = {"Cache-Control": "max-age=900", "X-Accel-Expires": "900"}
+        return web.json_response({"made": made[-1]}, headers=keep)
+
+    cloud.fault = dated
+    proxy = start_proxy("nginx")
+    ages_s = []
+    while len(made) < 4:
+        asked_at = time.time()
+        ages_s.append(asked_at - proxy.ask().json()["made"])
+    assert max(ages_s) <= 1
+    assert len(ages_s) > len(made), "copies were used at all"
+
+
+def test_errors_are_not_kept(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    cloud.fault = always(503, **{"Cache-Control": "max-age=900"})
+    assert_values(proxy, "pusher")
+    cloud.fault = None
+    assert_values(proxy, "cloud")  # and at once
