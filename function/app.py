@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from function.access import Access, require, require_every_site, require_generation
+from function.days import Days
 from function.http import Failure, problem_answer, read_model
 from function.logs import log
 from function.sites import GENERATION_COPY_S, Copy, Sites
@@ -69,6 +70,11 @@ class Call:
         require_generation(claims, copy.site.settings.token_generation)
         return copy
 
+    def query(self, name: str) -> str | None:
+        """A query parameter, or None."""
+        value: str | None = self.request.query_params.get(name)
+        return value or None
+
     async def body(self, model: type[Model]) -> Model:
         """The request's body; raises Failure 400, 413, 415 or 422."""
         return await read_model(self.request, model)
@@ -96,6 +102,8 @@ class Application:
     ) -> None:
         """Take the parts. `routes` maps a path such as `/api/v1/sites/{site}` to a handler per method."""
         self.sites = sites
+        self.days = Days(sites)
+        self.fleet_copy: dict[str, Any] = {}
         self.access = access
         self._now = now
         self._posts = 0

@@ -3,6 +3,8 @@
 Nothing is acknowledged before it is stored; what is not answered 200 stored nothing. Source: design sections 3.2, 3.3.
 """
 
+from datetime import timedelta
+
 from starlette.responses import Response
 
 from function.access import require_generation
@@ -56,18 +58,23 @@ async def post_readings(call: Call) -> Response:
         check_clock(post.sent_at, call.now)
     except ClockSkew as skew:
         raise clock_skew(skew.loc, str(skew), call.now) from None
+    settings = (await call.sites.get(name, GENERATION_COPY_S)).site.settings
+    kept_since = call.now - timedelta(days=settings.retention_days)
     good, rejected = post.rows()
     rows: list[Row] = []
     for index, row in good:
+        message = None
         if is_ahead(row.measured_at, call.now):
             message = f"measured_at is more than 60 s ahead of the server's time ({format_time(call.now)})"
+        elif row.measured_at < kept_since:
+            message = f"measured_at is older than the {settings.retention_days} days for which this site keeps rows"
+        if message:
             error = FieldError(loc=["readings", index, "measured_at"], msg=message)
             rejected.append(RejectedRow(index=index, errors=[error]))
         else:
             rows.append(row)
     if rows:
-        settings = (await call.sites.get(name, GENERATION_COPY_S)).site.settings
-        await call.sites.store.append(name, post.pusher, rows, settings.retention_days)
+        await call.app.days.keep(name, post.pusher, rows, call.now)
     log("INFO", "readings stored", call.request, event="readings_stored", site=name, rows=len(rows))
     if rejected:
         log("WARNING", "readings rejected", call.request, event="rejected", site=name, rows=len(rejected))

@@ -18,6 +18,8 @@ from starlette.routing import Route
 
 from function.access import Access
 from function.app import Application, Call, Handler
+from function.fleet_routes import get_fleet, get_sites
+from function.history import get_history
 from function.http import Answer, json_answer
 from function.lanes import post_live, post_readings
 from function.site_routes import delete_site, get_site, put_site, whoami
@@ -52,6 +54,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/readings": {"POST": post_readings},
     "/api/v1/whoami": {"GET": whoami},
     "/api/v1/sites/{site}": {"GET": get_site, "PUT": put_site, "DELETE": delete_site},
+    "/api/v1/sites": {"GET": get_sites},
+    "/api/v1/sites/{site}/history": {"GET": get_history},
+    "/api/v1/fleet": {"GET": get_fleet},
     "/health": {"GET": health},
     "/openapi.json": {"GET": openapi},
 }

@@ -4,17 +4,17 @@ Source: design sections 3.4 and 5 (Settings).
 """
 
 import re
-from datetime import datetime
 
 from starlette.responses import Response
 
 from function.access import require_generation
 from function.app import Call
 from function.http import Failure, json_answer
-from function.sites import FRESH_COPY_S, Copy, render_copy
+from function.sites import FRESH_COPY_S
 from schemas.messages import Whoami
 from schemas.overview import SiteOverview, overview
 from schemas.problem import FieldError
+from schemas.render import documents
 from schemas.site import NAME_PATTERN, Settings, SettingsPut, Site
 
 __all__ = ["delete_site", "get_site", "put_site", "whoami"]
@@ -31,10 +31,7 @@ async def whoami(call: Call) -> Response:
 async def get_site(call: Call) -> Response:
     """`GET /api/v1/sites/{site}`: all that is known of one site."""
     name, _ = await call.allow("read", call.path["site"])
-    copy = await call.sites.get(name, FRESH_COPY_S)
-    if not copy.exists:
-        raise _no_site(name)
-    return json_answer(_overview(call, name, copy))
+    return json_answer(await _overview(call, name))
 
 
 async def put_site(call: Call) -> Response:
@@ -46,14 +43,15 @@ async def put_site(call: Call) -> Response:
     wanted = await call.body(SettingsPut)
     if wanted.members and claims.site is not None:
         raise Failure(403, 'a composite site reads other sites; it takes an admin token made with --site "*"')
+    await _check_members(call, name, wanted)
 
     def decide(site: Site, exists: bool) -> Site:
         require_generation(claims, site.settings.token_generation)
         settings = settled(wanted, site.settings)
         return site if exists and settings == site.settings else site.model_copy(update={"settings": settings})
 
-    copy = await call.sites.change(name, decide, call.now)
-    return json_answer(_overview(call, name, copy))
+    await call.sites.change(name, decide, call.now)
+    return json_answer(await _overview(call, name))
 
 
 async def delete_site(call: Call) -> Response:
@@ -86,11 +84,28 @@ def tombstone(site: Site) -> Site:
     return Site(settings=Settings(token_generation=site.settings.token_generation + 1), deleted=True)
 
 
-def _overview(call: Call, name: str, copy: Copy) -> SiteOverview:
-    now: datetime = call.now
-    rendered = render_copy(copy, now)
-    why = None if rendered.detail == "fresh" else rendered.detail
-    return overview(name, copy.site, copy.house, why, call.sites.last_asked(name, copy.site), now)
+async def _check_members(call: Call, name: str, wanted: SettingsPut) -> None:
+    """Refuse members that are composite themselves, or named twice; raises Failure 422."""
+    seen = {name}
+    for index, member in enumerate(wanted.members or ()):
+        copy = await call.sites.get(member.site, FRESH_COPY_S)
+        message = None
+        if member.site in seen:
+            message = f'"{member.site}" is the composite site itself, or is named twice'
+        elif copy.site.settings.members:
+            message = f'"{member.site}" is composite itself; name its members instead'
+        if message:
+            raise Failure(422, message, errors=[FieldError(loc=["members", index, "site"], msg=message)])
+        seen.add(member.site)
+
+
+async def _overview(call: Call, name: str) -> SiteOverview:
+    copy, house = await call.sites.house(name)
+    if not copy.exists:
+        raise _no_site(name)
+    told = documents(house, call.now)
+    why = None if told.detail == "fresh" else told.detail
+    return overview(name, copy.site, house, why, call.sites.last_asked(name, copy.site), call.now)
 
 
 def _no_site(name: str) -> Failure:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from function.stores import Contended, Store, StoreUnavailable
+from schemas.composite import Part, compose
 from schemas.house import House, house_of
 from schemas.render import Documents, documents
 from schemas.site import Site, WallboxAsked
@@ -41,8 +42,7 @@ class Copy:
         self.version = version
         self.read_at_s = time.monotonic()
         self.rendered: Documents | None = None
-        self.values_body = b""
-        self.info_body = b""
+        self._house: House | None = None
 
     @property
     def age_s(self) -> float:
@@ -56,8 +56,10 @@ class Copy:
 
     @property
     def house(self) -> House:
-        """The rules' view of the site."""
-        return house_of(self.site)
+        """The rules' view of the site itself, made once."""
+        if self._house is None:
+            self._house = house_of(self.site)
+        return self._house
 
 
 @dataclass
@@ -92,6 +94,29 @@ class Sites:
             entry.reading = asyncio.create_task(self._read(name, entry))
             entry.reading.add_done_callback(lambda _: setattr(entry, "reading", None))
         return await asyncio.shield(entry.reading)
+
+    async def house(self, name: str, max_age_s: float = FRESH_COPY_S) -> tuple[Copy, House]:
+        """A site and its house, which for a composite site is put together from its members'.
+
+        Costs a composite one read per member; its own settings may be as old as a token's generation.
+        """
+        copy = self.copy(name, GENERATION_COPY_S)
+        if copy is None or not copy.site.settings.members:
+            copy = await self.get(name, max_age_s)
+        members = copy.site.settings.members
+        if not members:
+            return copy, copy.house
+        copies = await asyncio.gather(*(self.get(member.site, max_age_s) for member in members))
+        parts = [Part(found.house, tuple(member.include)) for member, found in zip(members, copies, strict=True)]
+        return copy, compose(copy.site.settings, parts)
+
+    async def documents(self, name: str, now: datetime) -> tuple[Copy, Documents]:
+        """A site and what its wallbox may be told at `now`; rendered again only when that may have changed."""
+        copy = self.copy(name, FRESH_COPY_S)
+        if copy is not None and not copy.site.settings.members:
+            return copy, _rendered(copy, now)
+        copy, house = await self.house(name)
+        return copy, _rendered(copy, now) if house is copy.house else documents(house, now)
 
     async def change(self, name: str, decide: Callable[[Site, bool], Site], now: datetime) -> Copy:
         """Change a site. `decide(site, exists)` returns it changed, or the very same to leave it; may be called again.
@@ -153,7 +178,7 @@ class Sites:
         return entry
 
 
-def render_copy(copy: Copy, now: datetime) -> Documents:
+def _rendered(copy: Copy, now: datetime) -> Documents:
     """The documents of a copy at `now`, rendered again only when they no longer hold by themselves."""
     rendered = copy.rendered
     if rendered is None or (rendered.until is not None and now > rendered.until):

@@ -14,7 +14,7 @@ from function.access import require_generation
 from function.app import Call
 from function.http import Answer, Failure
 from function.logs import log_now_and_then
-from function.sites import FRESH_COPY_S, Copy, render_copy
+from schemas.render import Documents
 from schemas.site import WallboxAsked
 
 __all__ = ["info_json", "values_json"]
@@ -25,8 +25,7 @@ SERVED = {"Content-Type": "application/json", "Cache-Control": "max-age=1"}
 
 async def values_json(call: Call) -> Response:
     """`GET /api/v1/values.json`: the fresh devices' values; 503 where nobody knows the surplus."""
-    name, copy = await _copy(call)
-    rendered = render_copy(copy, call.now)
+    name, rendered = await _documents(call)
     if rendered.values is None:
         log_now_and_then(
             "WARNING", f"the wallbox was told nothing: {rendered.detail}", call.request, event="stale_poll", site=name
@@ -44,19 +43,18 @@ async def values_json(call: Call) -> Response:
 
 async def info_json(call: Call) -> Response:
     """`GET /api/v1/info.json`: what the devices are; 503 for a site never heard of."""
-    _, copy = await _copy(call)
-    rendered = render_copy(copy, call.now)
+    _, rendered = await _documents(call)
     if rendered.info is None:
         raise _unavailable("nothing has been heard of this site yet; is its pusher running?")
     return Answer(200, _body(rendered.info), SERVED)
 
 
-async def _copy(call: Call) -> tuple[str, Copy]:
+async def _documents(call: Call) -> tuple[str, Documents]:
     name, claims = call.app.access.reader_site(call.request, call.now)
-    copy = call.sites.copy(name, FRESH_COPY_S) or await call.sites.get(name)
+    copy, rendered = await call.sites.documents(name, call.now)
     if claims is not None:
         require_generation(claims, copy.site.settings.token_generation)
-    return name, copy
+    return name, rendered
 
 
 def _body(document: Mapping[str, Any]) -> bytes:

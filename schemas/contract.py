@@ -16,8 +16,9 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from schemas.document import DeviceInfo, DeviceValues, Part
+from schemas.history import RESOLUTIONS, History
 from schemas.messages import LiveAnswer, LivePost, ReadingsAnswer, ReadingsPost, Row, Whoami
-from schemas.overview import SiteOverview
+from schemas.overview import FleetOverview, SiteOverview, SitePage
 from schemas.problem import Problem
 from schemas.site import NAME_PATTERN, SettingsPut
 
@@ -81,6 +82,35 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         "post": Operation("Archive lane: rows of history", "push", ReadingsAnswer, ReadingsPost, (503,))
     },
     "/api/v1/whoami": {"get": Operation("What the token is good for", "any", Whoami, None, (503,))},
+    "/api/v1/sites": {
+        "get": Operation(
+            "The sites by name, a page at a time",
+            "fleet",
+            SitePage,
+            None,
+            (503,),
+            {
+                "page_size": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100},
+                "page_token": {"type": "string", "description": "next_page_token of the page before"},
+            },
+        )
+    },
+    "/api/v1/fleet": {"get": Operation("Sums over all sites", "fleet", FleetOverview, None, (503,))},
+    "/api/v1/sites/{site}/history": {
+        "get": Operation(
+            "History in steps, as JSON or CSV",
+            "read",
+            History,
+            None,
+            (404, 503),
+            {
+                "from": {"type": "string", "description": "RFC 3339 time, or a day; default: the beginning of today"},
+                "to": {"type": "string", "description": "RFC 3339 time, or a day; default: now"},
+                "resolution": {"type": "string", "enum": list(RESOLUTIONS), "default": "15m"},
+                "format": {"type": "string", "enum": ["json", "csv"], "default": "json"},
+            },
+        )
+    },
     "/api/v1/sites/{site}": {
         "get": Operation("All that is known of one site", "read", SiteOverview, None, (404, 503)),
         "put": Operation("Replace a site's settings; make the site", "admin", SiteOverview, SettingsPut, (503,)),

@@ -89,7 +89,13 @@ class House:
     devices: tuple[Known, ...]
     info: dict[str, dict[str, Any]]
     on_stale: Literal["unavailable", "no_surplus"]
-    is_new: bool
+    heard_at: datetime | None
+    """When the site was last heard of; None: never."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever heard of the site."""
+        return self.heard_at is None
 
     def of(self, category: str) -> tuple[Known, ...]:
         """The known devices of one category."""
@@ -113,6 +119,10 @@ class House:
         if not fresh:
             return "stale"
         return "live" if fresh == len(self.devices) else "partial"
+
+    def expiries(self, now: datetime) -> list[datetime]:
+        """When each fresh device ceases to be."""
+        return [expiry for device in self.devices if (expiry := device.fresh_until) and expiry >= now]
 
     def load_w(self, now: datetime) -> float | None:
         """The house load in W: as a fresh pusher gives it, else from the other devices; None if nobody knows."""
@@ -185,7 +195,7 @@ def house_of(site: Site) -> House:
         devices=tuple(sorted(devices, key=lambda device: (_order(device.category), device.index))),
         info=info,
         on_stale=site.settings.on_stale,
-        is_new=site.is_new,
+        heard_at=site.heard_at,
     )
 
 

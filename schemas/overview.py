@@ -13,7 +13,10 @@ from schemas.house import House, Known
 from schemas.site import Settings, Site, WallboxAsked
 from schemas.times import Instant
 
-__all__ = ["Conflict", "DeviceOverview", "PowerOverview", "SiteOverview", "SiteSummary", "overview", "summarise"]
+__all__ = [
+    "Conflict", "DeviceOverview", "FleetOverview", "PowerOverview", "SiteOverview", "SitePage", "SiteSummary",
+    "overview", "summarise",
+]  # fmt: skip
 
 
 class PowerOverview(Part):
@@ -35,6 +38,21 @@ class SiteSummary(Part):
     updated_at: Instant | None = Field(description="when the function last stored a live post of this site")
     power: PowerOverview
     soc: float | None
+
+
+class SitePage(Part):
+    """`GET /api/v1/sites`: some sites by name."""
+
+    sites: list[SiteSummary]
+    next_page_token: str = Field(description="ask with it for the page after this; empty on the last")
+
+
+class FleetOverview(Part):
+    """`GET /api/v1/fleet`: sums over the sites heard of in the last two minutes."""
+
+    sites: int = Field(description="all sites")
+    fresh: int = Field(description="sites heard of in the last two minutes")
+    power: PowerOverview = Field(description="summed over these")
 
 
 class Conflict(Part):
@@ -77,7 +95,7 @@ def summarise(name: str, site: Site, house: House, now: datetime) -> SiteSummary
         site=name,
         name=site.settings.name,
         status=house.status(now),
-        updated_at=site.heard_at,
+        updated_at=house.heard_at,
         power=PowerOverview.model_validate(house.power(now)),
         soc=house.soc(now),
     )

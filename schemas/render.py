@@ -38,8 +38,7 @@ def render(site: Site, now: datetime) -> Documents:
 def documents(house: House, now: datetime) -> Documents:
     """The documents of a house at `now`."""
     info = None if house.is_new else {"device_info": nested(house.info)}
-    expiries = [device.fresh_until for device in house.devices if device.fresh_until and device.fresh_until >= now]
-    until = min(expiries, default=None)
+    until = min(house.expiries(now), default=None)
     if not house.devices:
         return Documents(None, info, "nothing has been heard of this site's devices yet", until)
     missing = _missing(house, now)

@@ -20,7 +20,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a site or a pusher: lower-case letters, digits and hyphens, at most 63, no hyphen first."""
 
-Category = Literal["inverters", "energy_meters", "batteries", "smart_loads", "load_power_w"]
+Category = Literal["inverters", "energy_meters", "batteries", "smart_loads"]
 EVERY_CATEGORY: tuple[Category, ...] = get_args(Category)
 
 
@@ -34,7 +34,7 @@ class Member(Part):
     """A site that a composite site is put together from, and which of its categories count."""
 
     site: Name
-    include: list[Category] = Field(list(EVERY_CATEGORY), min_length=1, max_length=5)
+    include: list[Category] = Field(list(EVERY_CATEGORY), min_length=1, max_length=4)
 
 
 class SettingsPut(Part):
@@ -95,11 +95,6 @@ class Site(Part):
     heard_at: Instant | None = None
     wallbox: WallboxAsked | None = None
     deleted: bool = Field(default=False, description="the site is gone; only its token generation stays")
-
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing was ever heard of this site."""
-        return self.heard_at is None
 
 
 def later(one: datetime | None, other: datetime | None) -> datetime | None:

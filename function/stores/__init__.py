@@ -5,17 +5,17 @@ before it is stored. Every call is bounded in time and raises StoreUnavailable w
 Source: design section 6.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 from schemas.messages import Row
 from schemas.site import Site
 
 __all__ = [
-    "QUARTER_HOUR_S", "Archived", "Contended", "Store", "StoreUnavailable", "Stored", "TooMuch", "measured_ms",
-    "open_store",
+    "EPOCH", "QUARTER_HOUR_S", "Archived", "Contended", "Fleet", "Store", "StoreUnavailable", "Stored", "StoredDay",
+    "TooMuch", "measured_ms", "open_store",
 ]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,6 +50,24 @@ class Archived:
     row: Row
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDay:
+    """What is kept of a site's finished day: its totals as JSON, or None; `due` if rows came after they were made."""
+
+    totals: str | None
+    due: bool
+    version: object
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Sums over all sites: how many there are, how many were heard of lately, and the powers of those in W."""
+
+    sites: int
+    fresh: int
+    power: dict[str, float]
+
+
 class Store(Protocol):
     """Storage of sites, versioned, and of their rows."""
 
@@ -65,10 +83,18 @@ class Store(Protocol):
         """
         ...
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], retention_days: int) -> None:
+    async def page(self, after: str, size: int) -> list[tuple[str, Site]]:
+        """The next sites by name after `after`, at most `size`; the deleted among them too."""
+        ...
+
+    async def fleet(self, since_minute: int) -> Fleet:
+        """Counts and sums over all sites; those heard of since that minute are the fresh ones."""
+        ...
+
+    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
         """Store rows, each once by site, pusher and `measured_at` in milliseconds; a repeat replaces.
 
-        Raises StoreUnavailable, TooMuch.
+        Marks the totals of the days in `due` as due in the same commit. Raises StoreUnavailable, TooMuch.
         """
         ...
 
@@ -76,8 +102,25 @@ class Store(Protocol):
         """Rows of a site whose `measured_at` is in [start, end), in no particular order."""
         ...
 
+    async def first_row_at(self, name: str) -> datetime | None:
+        """A time at or shortly before a site's first row that is kept; None if it has none."""
+        ...
+
+    async def days(self, name: str, first: date, last: date) -> dict[date, StoredDay]:
+        """What is kept of a site's days from `first` to `last`."""
+        ...
+
+    async def finish_day(
+        self, name: str, day: date, totals: str, version: object | None, rows: Iterable[Archived], expire_at: datetime
+    ) -> None:
+        """Keep a day's totals, made of `rows`, which may expire from then on.
+
+        Raises Contended if the day is no longer as `version` was (None: not there), for rows came meanwhile.
+        """
+        ...
+
     async def forget(self, name: str) -> None:
-        """Remove a site's history. The site itself is saved as deleted, so that its token generation stays."""
+        """Remove a site's rows and totals. The site itself is saved as deleted, so that its token generation stays."""
         ...
 
     async def close(self) -> None:

@@ -6,21 +6,37 @@ Rows of a pusher's quarter hour share a document, `archive/{pusher}-{quarter}`: 
 `measured_at`, so that repeats and overlaps change nothing. Source: design section 6.
 """
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from google.api_core import exceptions as google_exceptions
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import firestore
+from google.cloud.firestore_v1.async_aggregation import AsyncAggregationQuery
 
-from function.stores import QUARTER_HOUR_S, Archived, Contended, Stored, StoreUnavailable, TooMuch, measured_ms
+from function.stores import (
+    EPOCH,
+    QUARTER_HOUR_S,
+    Archived,
+    Contended,
+    Fleet,
+    Stored,
+    StoredDay,
+    StoreUnavailable,
+    TooMuch,
+    measured_ms,
+)
 from schemas.messages import Row
 from schemas.site import Site
 
 __all__ = ["FirestoreStore", "make_client"]
+
+POWERS = ("pv_w", "grid_w", "battery_w", "load_w", "smart_load_w")
+DOCUMENT_ID = "__name__"
 
 TIMEOUT_S = 5.0
 """Bounds every call. The library would retry a commit for a minute by itself; here the caller decides that."""
@@ -83,29 +99,57 @@ class FirestoreStore:
                 raise Contended(name) from error
         return result.update_time
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], retention_days: int) -> None:
-        """See `Store`. Costs one write per quarter hour touched, all in one commit."""
-        quarters: dict[int, dict[str, str]] = {}
+    async def page(self, after: str, size: int) -> list[tuple[str, Site]]:
+        """See `Store`. Costs one read per site."""
+        query = self._client.collection("sites").order_by(DOCUMENT_ID).limit(size)
+        if after:
+            query = query.start_after({DOCUMENT_ID: self._site(after)})
+        with _translated():
+            found = await query.get(retry=None, timeout=TIMEOUT_S)
+        return [(snapshot.id, Site.model_validate_json(snapshot.get("doc"))) for snapshot in found]
+
+    async def fleet(self, since_minute: int) -> Fleet:
+        """See `Store`. Costs a read per thousand sites in each of three aggregation queries; one takes five figures."""
+        sites = self._client.collection("sites")
+        fresh = sites.where(filter=firestore.FieldFilter("minute", ">=", since_minute))
+        known = sites.where(filter=firestore.FieldFilter("minute", ">=", 0))
+        sums = AsyncAggregationQuery(fresh)  # all five in one, which one composite index serves
+        for name in POWERS:
+            sums.sum(name, name)
+        queries: list[Any] = [known.count("sites"), fresh.count("fresh"), sums]
+        with _translated():
+            answers = await asyncio.gather(*(query.get(retry=None, timeout=TIMEOUT_S) for query in queries))
+        figures = {result.alias: result.value for answer in answers for results in answer for result in results}
+        return Fleet(int(figures["sites"]), int(figures["fresh"]), {name: figures[name] for name in POWERS})
+
+    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
+        """See `Store`. Costs one write per quarter hour touched and per day that is due, all in one commit."""
+        quarters: dict[datetime, dict[str, str]] = {}
         for row in rows:
-            ms = measured_ms(row.measured_at)
-            quarter = ms // 1000 // QUARTER_HOUR_S
-            quarters.setdefault(quarter, {})[str(ms)] = row.model_dump_json(exclude_unset=True)
+            text = row.model_dump_json(exclude_unset=True)
+            quarters.setdefault(_quarter(row), {})[str(measured_ms(row.measured_at))] = text
         batch = self._client.batch()
-        for quarter, texts in quarters.items():
-            start = datetime.fromtimestamp(quarter * QUARTER_HOUR_S, UTC)
-            document = {
-                "pusher": pusher,
-                "start": start,
-                "rows": texts,
-                "expire_at": start + timedelta(days=retention_days, seconds=QUARTER_HOUR_S),
-            }
-            reference = self._site(name).collection("archive").document(f"{pusher}-{start:%Y%m%dT%H%MZ}")
-            batch.set(reference, document, merge=True)
+        for start, texts in quarters.items():
+            # Rows of a day whose totals are not made do not expire.
+            document = {"pusher": pusher, "start": start, "rows": texts, "expire_at": firestore.DELETE_FIELD}
+            batch.set(self._archive(name, pusher, start), document, merge=True)
+        for day in due:
+            batch.set(self._day(name, day), {"due": True}, merge=True)
         with _translated():
             try:
                 await batch.commit(retry=None, timeout=TIMEOUT_S)
             except google_exceptions.InvalidArgument as error:
                 raise TooMuch("a quarter hour holds about 1 MB of rows; archive less often than this") from error
+
+    def _archive(self, name: str, pusher: str, start: datetime) -> firestore.AsyncDocumentReference:
+        document: firestore.AsyncDocumentReference = (
+            self._site(name).collection("archive").document(f"{pusher}-{start:%Y%m%dT%H%MZ}")
+        )
+        return document
+
+    def _day(self, name: str, day: date) -> firestore.AsyncDocumentReference:
+        document: firestore.AsyncDocumentReference = self._site(name).collection("days").document(day.isoformat())
+        return document
 
     async def rows(self, name: str, start: datetime, end: datetime) -> AsyncIterator[Archived]:
         """See `Store`. Costs one read per quarter hour and pusher that has rows."""
@@ -123,6 +167,47 @@ class FirestoreStore:
                     row = Row.model_validate_json(text)
                     if start <= row.measured_at < end:
                         yield Archived(pusher, row)
+
+    async def first_row_at(self, name: str) -> datetime | None:
+        """See `Store`. Costs one read."""
+        query = self._site(name).collection("archive").order_by("start").limit(1)
+        with _translated():
+            found = await query.get(retry=None, timeout=TIMEOUT_S)
+        return found[0].get("start") if found else None
+
+    async def days(self, name: str, first: date, last: date) -> dict[date, StoredDay]:
+        """See `Store`. Costs one read per day that is kept."""
+        query = (
+            self._site(name)
+            .collection("days")
+            .where(filter=firestore.FieldFilter(DOCUMENT_ID, ">=", self._day(name, first)))
+            .where(filter=firestore.FieldFilter(DOCUMENT_ID, "<=", self._day(name, last)))
+        )
+        with _translated():
+            found = await query.get(retry=None, timeout=TIMEOUT_S)
+        kept = {snapshot.id: (snapshot.to_dict(), snapshot.update_time) for snapshot in found}
+        return {
+            date.fromisoformat(day): StoredDay(document.get("totals"), bool(document.get("due")), version)
+            for day, (document, version) in kept.items()
+        }
+
+    async def finish_day(
+        self, name: str, day: date, totals: str, version: object | None, rows: Iterable[Archived], expire_at: datetime
+    ) -> None:
+        """See `Store`. Costs one write for the day, and one per quarter hour of rows."""
+        batch = self._client.batch()
+        document = {"totals": totals, "due": False}
+        if version is None:
+            batch.create(self._day(name, day), document)
+        else:
+            batch.update(self._day(name, day), document, option=self._client.write_option(last_update_time=version))
+        for pusher, start in sorted({(archived.pusher, _quarter(archived.row)) for archived in rows}):
+            batch.update(self._archive(name, pusher, start), {"expire_at": expire_at})
+        with _translated():
+            try:
+                await batch.commit(retry=None, timeout=TIMEOUT_S)
+            except CONTENDED as error:
+                raise Contended(name) from error
 
     async def forget(self, name: str) -> None:
         """See `Store`. Costs one read and one delete per document of history."""
@@ -143,6 +228,12 @@ class FirestoreStore:
         made, self._made = self._made, None
         if made is not None:
             await made._firestore_api.transport.close()  # noqa: SLF001 - the client offers no public way
+
+
+def _quarter(row: Row) -> datetime:
+    """The UTC quarter hour that a row begins in."""
+    seconds = measured_ms(row.measured_at) // 1000
+    return EPOCH + timedelta(seconds=seconds // QUARTER_HOUR_S * QUARTER_HOUR_S)
 
 
 @contextmanager

@@ -10,14 +10,23 @@ import asyncio
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from function.stores import Archived, Contended, Stored, StoreUnavailable, measured_ms
+from function.stores import (
+    EPOCH,
+    Archived,
+    Contended,
+    Fleet,
+    Stored,
+    StoredDay,
+    StoreUnavailable,
+    measured_ms,
+)
 from schemas.messages import Row
 from schemas.site import Site
 
@@ -33,8 +42,13 @@ CREATE TABLE IF NOT EXISTS sites (
   site TEXT PRIMARY KEY, version INTEGER NOT NULL, doc TEXT NOT NULL, {", ".join(f"{name} REAL" for name in SUMMARY)}
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS archive (
-  site TEXT NOT NULL, pusher TEXT NOT NULL, measured_ms INTEGER NOT NULL, row TEXT NOT NULL, expire_ms INTEGER NOT NULL,
+  site TEXT NOT NULL, pusher TEXT NOT NULL, measured_ms INTEGER NOT NULL, row TEXT NOT NULL, expire_ms INTEGER,
   PRIMARY KEY (site, pusher, measured_ms)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS archive_time ON archive (site, measured_ms);
+CREATE TABLE IF NOT EXISTS days (
+  site TEXT NOT NULL, day TEXT NOT NULL, totals TEXT, due INTEGER NOT NULL, version INTEGER NOT NULL,
+  PRIMARY KEY (site, day)
 ) WITHOUT ROWID;
 """
 
@@ -85,17 +99,41 @@ class SqliteStore:
 
         return await self._run(work)
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], retention_days: int) -> None:
+    async def page(self, after: str, size: int) -> list[tuple[str, Site]]:
         """See `Store`."""
-        keep_ms = int(timedelta(days=retention_days).total_seconds() * 1000)
+        found = await self._run(
+            lambda db: db.execute(
+                "SELECT site, doc FROM sites WHERE site > ? ORDER BY site LIMIT ?", (after, size)
+            ).fetchall()
+        )
+        return [(name, Site.model_validate_json(doc)) for name, doc in found]
+
+    async def fleet(self, since_minute: int) -> Fleet:
+        """See `Store`."""
+        powers = SUMMARY[1:]
+        sums = ", ".join(f"total({name}) FILTER (WHERE minute >= :since)" for name in powers)
+        sites, fresh, *power = await self._run(
+            lambda db: db.execute(
+                f"SELECT count(minute), count(*) FILTER (WHERE minute >= :since), {sums} FROM sites",  # noqa: S608
+                {"since": since_minute},
+            ).fetchone()
+        )
+        return Fleet(sites, fresh, dict(zip(powers, power, strict=True)))
+
+    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
+        """See `Store`."""
         records = [
-            (name, pusher, ms := measured_ms(row.measured_at), row.model_dump_json(exclude_unset=True), ms + keep_ms)
-            for row in rows
+            (name, pusher, measured_ms(row.measured_at), row.model_dump_json(exclude_unset=True)) for row in rows
         ]
+        marks = [(name, day.isoformat()) for day in due]
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?, ?)", records)
-            now_ms = int(datetime.now(UTC).timestamp() * 1000)
+            db.executemany("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?, NULL)", records)
+            db.executemany(
+                "INSERT INTO days VALUES (?, ?, NULL, 1, 1) ON CONFLICT DO UPDATE SET due = 1, version = version + 1",
+                marks,
+            )
+            now_ms = measured_ms(datetime.now(UTC))
             db.execute("DELETE FROM archive WHERE site = ? AND expire_ms < ?", (name, now_ms))
 
         await self._run(work)
@@ -111,9 +149,53 @@ class SqliteStore:
         for pusher, row in found:
             yield Archived(pusher, Row.model_validate_json(row))
 
+    async def first_row_at(self, name: str) -> datetime | None:
+        """See `Store`."""
+        (first_ms,) = await self._run(
+            lambda db: db.execute("SELECT min(measured_ms) FROM archive WHERE site = ?", (name,)).fetchone()
+        )
+        return None if first_ms is None else EPOCH + timedelta(milliseconds=first_ms)
+
+    async def days(self, name: str, first: date, last: date) -> dict[date, StoredDay]:
+        """See `Store`."""
+        found = await self._run(
+            lambda db: db.execute(
+                "SELECT day, totals, due, version FROM days WHERE site = ? AND day >= ? AND day <= ?",
+                (name, first.isoformat(), last.isoformat()),
+            ).fetchall()
+        )
+        return {date.fromisoformat(day): StoredDay(totals, bool(due), version) for day, totals, due, version in found}
+
+    async def finish_day(
+        self, name: str, day: date, totals: str, version: object | None, rows: Iterable[Archived], expire_at: datetime
+    ) -> None:
+        """See `Store`."""
+        made_of = [
+            (measured_ms(expire_at), name, archived.pusher, measured_ms(archived.row.measured_at)) for archived in rows
+        ]
+
+        def work(db: sqlite3.Connection) -> None:
+            if version is None:
+                sql = "INSERT INTO days VALUES (?1, ?2, ?3, 0, 1) ON CONFLICT DO NOTHING"
+            else:
+                sql = "UPDATE days SET totals = ?3, due = 0, version = ?4 + 1 WHERE (site, day, version) = (?1, ?2, ?4)"
+            values = (name, day.isoformat(), totals) if version is None else (name, day.isoformat(), totals, version)
+            if db.execute(sql, values).rowcount != 1:
+                raise Contended(name)
+            db.executemany(
+                "UPDATE archive SET expire_ms = ? WHERE site = ? AND pusher = ? AND measured_ms = ?", made_of
+            )
+
+        await self._run(work)
+
     async def forget(self, name: str) -> None:
         """See `Store`."""
-        await self._run(lambda db: db.execute("DELETE FROM archive WHERE site = ?", (name,)))
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM archive WHERE site = ?", (name,))
+            db.execute("DELETE FROM days WHERE site = ?", (name,))
+
+        await self._run(work)
 
     async def close(self) -> None:
         """See `Store`."""

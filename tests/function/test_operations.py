@@ -20,7 +20,10 @@ async def counted(emulator, project, monkeypatch):
     bill = Bill()
     store = FirestoreStore(lambda: counting_client(bill))
     async with serving(store) as server:
+        server.make_it_noon()
         await server.post_live(VALUES)
+        row = {"measured_at": format_time(server.now()), "duration_s": 0, "device_values": {}}
+        await server.call("POST", "/api/v1/readings", server.token(), server.readings(row))
         bill.take()
         yield server, bill
     await store.close()
@@ -84,6 +87,78 @@ async def test_history_of_an_hour_costs_a_read_per_quarter_hour_and_pusher(count
     found = server.application.sites.store.rows("home", start, start + timedelta(hours=1))
     assert len([row async for row in found]) == 120
     assert bill.take() == (8, 0, 0)
+
+
+async def test_a_finished_day_is_read_in_full_once_and_then_for_one_read(counted):
+    server, bill = counted
+    day = server.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    rows = [
+        {
+            "measured_at": format_time(day + timedelta(minutes=minute)),
+            "duration_s": 60,
+            "device_values": {"load_power_w": 1},
+        }
+        for minute in range(1440)
+    ]
+    for at in range(0, 1440, 480):
+        await server.call("POST", "/api/v1/readings", server.token(), server.readings(*rows[at : at + 480]))
+    bill.take()
+    read = server.token(scope="read")
+    span = f"from={format_time(day)}&to={format_time(day + timedelta(days=1))}"
+    _, fine, _ = await server.call("GET", f"/api/v1/sites/home/history?{span}&resolution=15m", read)
+    assert (len(fine["steps"]), fine["totals"]["load_wh"]) == (96, 24)
+    assert bill.take() == (96, 0, 0)
+    for reads, writes in ((96 + 1, 96 + 1), (1, 0)):
+        _, coarse, _ = await server.call("GET", f"/api/v1/sites/home/history?{span}&resolution=1d", read)
+        assert coarse["totals"]["load_wh"] == 24
+        assert bill.take() == (reads, writes, 0)
+    await server.call("POST", "/api/v1/readings", server.token(), server.readings(rows[0]))
+    assert bill.take() == (0, 2, 0), "a late row marks its day in its own commit"
+
+
+async def test_a_composite_costs_a_read_per_member(counted):
+    server, bill = counted
+    for site in ("house", "barn"):
+        await server.post_live(VALUES, server.token(site))
+    admin = server.token("*", "admin", expires=timedelta(days=1))
+    body = {"members": [{"site": "house"}, {"site": "barn"}]}
+    assert (await server.call("PUT", "/api/v1/sites/farm", admin, body))[0] == 200
+    for entry in server.application.sites._entries.values():
+        entry.copy.read_at_s -= 2
+    bill.take()
+    read = server.token("farm", "read")
+    answers = await asyncio.gather(*(server.call("GET", "/api/v1/values.json", read) for _ in range(20)))
+    assert {status for status, _, _ in answers} == {200}
+    assert bill.take() == (2, 0, 0)
+
+
+async def test_a_fleet_of_ten_thousand_costs_thirty_reads(counted):
+    server, bill = counted
+    client = server.application.sites.store._client
+    minute = int(server.now().timestamp()) // 60
+    document = {
+        "doc": "{}",
+        "minute": minute,
+        "pv_w": 2,
+        "grid_w": -1,
+        "battery_w": None,
+        "load_w": 1,
+        "smart_load_w": 0,
+    }
+    for start in range(0, 9_999, 500):
+        batch = client.batch()
+        for number in range(start, min(start + 500, 9_999)):
+            batch.set(client.collection("sites").document(f"site-{number:05}"), document)
+        await batch.commit()
+    bill.take()
+    fleet = server.token("*", "fleet", expires=timedelta(days=1))
+    status, answer, _ = await server.call("GET", "/api/v1/fleet", fleet)
+    assert status == 200
+    assert (answer["sites"], answer["fresh"], answer["power"]["pv_w"]) == (10_000, 10_000, 2 * 9_999 + 2)
+    assert bill.calls.count("RunAggregationQuery") == 3
+    assert bill.take() == (30, 0, 0)
+    page = (await server.call("GET", "/api/v1/sites?page_size=50", fleet))[1]
+    assert (len(page["sites"]), bill.take()) == (50, (50, 0, 0))
 
 
 async def test_two_instances_that_write_one_site_lose_nothing(counted, emulator):

@@ -20,6 +20,8 @@ class Bill:
     reads: int = 0
     writes: int = 0
     deletes: int = 0
+    entries: int = 0
+    """Sites in the store, as far as an aggregation has counted them."""
     calls: list[str] = field(default_factory=list)
 
     def take(self) -> tuple[int, int, int]:
@@ -56,7 +58,9 @@ class _Stream(grpc.aio.UnaryStreamClientInterceptor):
         if method == "BatchGetDocuments":
             self.bill.reads += len(request.documents)
         answers = await continuation(details, request)
-        return _counted(answers, self.bill) if method == "RunQuery" else answers
+        if method == "RunQuery":
+            return _counted(answers, self.bill)
+        return _aggregated(answers, self.bill) if method == "RunAggregationQuery" else answers
 
 
 async def _counted(answers: Any, bill: Bill) -> Any:
@@ -66,6 +70,17 @@ async def _counted(answers: Any, bill: Bill) -> Any:
             found += 1
         yield answer
     bill.reads += max(1, found)
+
+
+async def _aggregated(answers: Any, bill: Bill) -> Any:
+    """An aggregation costs a read per thousand entries; how many there are is known from the counts among them."""
+    async for answer in answers:
+        fields = answer.result.aggregate_fields
+        bill.entries = max(
+            bill.entries, *(fields[name].integer_value for name in ("sites", "fresh") if name in fields), 0
+        )
+        bill.reads += max(1, -(-bill.entries // 1000))
+        yield answer
 
 
 def _name(details: Any) -> str:
