@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pusher.config import ROLES, Archive, Cloud, Config, DeviceConfig, Live, at_least, role_title
 from pusher.durations import Duration
 from pusher.sources import KINDS, source_module
+from pusher.templates import TemplateError, expand
 from pusher.yaml_lines import Mistake, Mistakes, Written, read_yaml
 from schemas.document import Part
 from schemas.problem import FieldError, explain, nearest
@@ -206,15 +207,13 @@ class _Device:
         self.mistakes.append(self._written.mistake(place, f'unknown key "{key[:80]}" in {self._where}; {hint}'))
 
     def _template(self, rest: dict[str, Any], category: str | None) -> tuple[str, BaseModel, str | None] | None:
-        from pusher import templates
-
         name = rest["template"]
         parameters = {key: value for key, value in rest.items() if key != "template"}
         if category is None:
             return None
         try:
-            kind, given = templates.expand(name, parameters, category, self._folder)
-        except templates.TemplateError as error:
+            kind, given = expand(name, parameters, category, self._folder)
+        except TemplateError as error:
             for place, text in error.found:
                 self._wrong(place, text)
             return None

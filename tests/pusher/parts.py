@@ -113,13 +113,16 @@ async def real_function(folder):
 
 
 class Between:
-    """Stands between the pusher and the function. `fault(request, body)` may answer instead; `lose` drops answers."""
+    """Stands between the pusher and the function.
+
+    `fault(request, body)` may answer instead; `lose` is a path whose answers get lost.
+    """
 
     def __init__(self, target):
         self.target = target
         self.url = ""
         self.fault = None
-        self.lose = False
+        self.lose = None
         self.seen = Counter()
         self.bodies = []
         self.arrived = asyncio.Event()
@@ -142,7 +145,7 @@ class Between:
             request.method, self.target + request.path_qs, data=body, headers=headers
         ) as r:
             content = await r.read()
-            if self.lose:
+            if self.lose and request.path == self.lose:
                 request.transport.abort()
             kept = {k: v for k, v in r.headers.items() if k in ("Content-Type", "Retry-After")}
             return web.Response(status=r.status, body=content, headers=kept)
@@ -200,14 +203,9 @@ class Pusher:
 
     def write(self, url, devices=SIMULATED, more=""):
         self.config.write_text(
-            textwrap.dedent(f"""\
-                cloud: {{url: "{url}", token_file: {self.folder}/token}}
-                pusher: barn
-                state_dir: {self.state_dir}
-                run_dir: {self.folder}/run
-                {more or "archive: {every: 0s, send_every: 1s}"}
-                devices:
-                """)
+            f'cloud: {{url: "{url}", token_file: {self.folder}/token}}\n'
+            f"pusher: barn\nstate_dir: {self.state_dir}\nrun_dir: {self.folder}/run\n"
+            f"{more or 'archive: {every: 0s, send_every: 1s}'}\ndevices:\n"
             + textwrap.dedent(devices).strip("\n")
             + "\n"
         )
