@@ -42,7 +42,7 @@ def _configuration(plan: Plan) -> str:
         socket=plan.socket,
         cloud_origin=f"{plan.cloud.scheme}://{plan.cloud.host}:{plan.cloud.port}",
         cloud_authority=plan.cloud.authority,
-        cloud_prefix=plan.cloud.prefix,
+        cloud_prefix=f"\t\trewrite {plan.cloud.prefix}{{uri}}\n" if plan.cloud.prefix else "",
         tls=tls,
         first="pusher" if plan.edge_first else "cloud",
         second="cloud" if plan.edge_first else "pusher",

@@ -39,12 +39,12 @@ class Authority:
 class Cloud:
     """Runs in a thread of its own; `fault` replaces the function's answer while it is set."""
 
-    def __init__(self, function_url: str, context: ssl.SSLContext, address: str = "127.0.0.1") -> None:
+    def __init__(self, function_url: str, context: ssl.SSLContext, address: str = "127.0.0.1", port: int = 0) -> None:
         self._function_url, self._context, self._address = function_url, context, address
         self.asked: list[Asked] = []
         self.names: list[str | None] = []
         self.fault: Fault | None = None
-        self.port = 0
+        self.port = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -95,7 +95,7 @@ class Cloud:
         await self._web.shutdown(0.1)
 
     async def _answer(self, asked: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(Asked(asked.path_qs, dict(asked.headers), id(asked.transport)))
+        self.asked.append(Asked(asked.path_qs, {k.lower(): v for k, v in asked.headers.items()}, id(asked.transport)))
         if self.fault:
             return await self.fault(asked)
         headers = {name: value for name, value in asked.headers.items() if name not in ("Host", "Connection")}

@@ -106,7 +106,12 @@ def test_whatever_else_the_cloud_says_never_reaches_the_wallbox(
 
 @pytest.mark.parametrize("name", ["elsewhere.example", "localhost"])
 def test_a_wrong_certificate_is_refused(
-    kind: str, start_proxy: Start, cloud: Cloud, authority: Authority, name: str, tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    start_proxy: Start,
+    cloud: Cloud,
+    authority: Authority,
+    name: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """First a name that is not the cloud's, then the right name from an authority that nobody trusts."""
     strange = Authority(tmp_path_factory.mktemp("strange")) if name == "localhost" else authority
@@ -140,9 +145,7 @@ def test_a_hung_pusher_gives_503_in_time(kind: str, start_proxy: Start, cloud: C
     assert_values(proxy, "pusher")
 
 
-def test_a_hung_cloud_and_a_hung_pusher_end_in_503(
-    kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher
-) -> None:
+def test_a_hung_cloud_and_a_hung_pusher_end_in_503(kind: str, start_proxy: Start, cloud: Cloud, mortal: Pusher) -> None:
     cloud.fault = slow
     proxy = start_proxy(kind, socket=mortal.socket)
     mortal.send(signal.SIGSTOP)

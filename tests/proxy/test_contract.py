@@ -1,0 +1,149 @@
+"""What the wallbox may ask and how it is answered: design section 3.1, from the simplest client to a hostile one."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import pytest
+
+from tests.proxy.cloud import Cloud, in_chunks
+from tests.proxy.conftest import Proxy
+from tests.proxy.wallbox import INFO, VALUES, request
+
+Start = Callable[..., Proxy]
+
+
+@pytest.fixture
+def proxy(kind: str, start_proxy: Start) -> Proxy:
+    return start_proxy(kind)
+
+
+METHODS = ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW")
+
+
+def test_another_method_is_500_without_a_call_to_the_cloud(proxy: Proxy, cloud: Cloud) -> None:
+    for method, path in product(METHODS, (VALUES, INFO, "/api/v1/live", "/")):
+        answer = proxy.ask(request(path, method, "1.1", "Content-Length: 0"))
+        assert answer.status == 500, (method, path)
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["cache-control"] == "no-store"
+        assert (answer.body == b"") == (method == "HEAD")
+    assert cloud.asked == []
+
+
+UNKNOWN = (
+    "/",
+    "/api/v1/values",
+    "/api/v1/values.jsonx",
+    "/api/v1/values.json/",
+    "/api/v1/values.json%0a",
+    "/api/v1/values.json%3fx",
+    "/api/v1/whoami",
+    "/api/v1/sites/home",
+    "/API/V1/VALUES.JSON",
+    "/api%2fv1%2fvalues.jso",
+    "/status",
+    "/second.sock",
+    "/robots.txt",
+)
+
+
+def test_an_unknown_path_is_404_without_a_call_to_the_cloud(proxy: Proxy, cloud: Cloud) -> None:
+    for path in UNKNOWN:
+        answer = proxy.ask(request(path))
+        assert answer.status == 404, path
+        assert answer.is_plain
+        assert answer.json()["status"] == 404
+    assert cloud.asked == []
+
+
+def test_a_large_body_changes_nothing(proxy: Proxy, cloud: Cloud) -> None:
+    body = "x" * 200_000
+    sent = request(VALUES, "POST", "1.1", f"Content-Length: {len(body)}") + body.encode()
+    assert proxy.ask(sent).status == 500
+    assert cloud.asked == []
+
+
+def test_a_client_of_http_1_0_is_answered(proxy: Proxy) -> None:
+    answer = proxy.ask(f"GET {VALUES} HTTP/1.0\r\n\r\n".encode())
+    assert answer.status == 200
+    assert answer.is_plain
+
+
+def test_what_the_client_sends_beside_its_question_does_not_reach_the_cloud(proxy: Proxy, cloud: Cloud) -> None:
+    hostile = (
+        "Accept-Encoding: gzip",
+        "Authorization: Bearer x",
+        "X-NRGkick-Token: x",
+        "Cookie: a=b",
+        "Range: bytes=0-3",
+    )
+    answer = proxy.ask(request(f"{VALUES}?token=a-secret", "GET", "1.1", *hostile, "If-None-Match: *"))
+    assert answer.status in (200, 304)
+    (asked,) = cloud.asked
+    assert asked.path == VALUES
+    assert asked.headers["accept-encoding"] == "identity"
+    assert not {"authorization", "cookie", "range", "if-none-match"} & set(asked.headers)
+    assert asked.headers["x-nrgkick-token"] != "x"
+    assert "a-secret" not in proxy.log
+
+
+def test_a_cloud_below_a_path_is_asked_there(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind, cloud=f"https://localhost:{cloud.port}/nrgkick/v2/")
+    assert proxy.ask().headers["x-answered-by"] == "pusher"
+    assert [asked.path for asked in cloud.asked] == [f"/nrgkick/v2{VALUES}"]
+
+
+def test_a_chunked_answer_is_passed_on_without_chunks(proxy: Proxy, cloud: Cloud) -> None:
+    cloud.fault = in_chunks
+    answer = proxy.ask()
+    assert answer.json() == {"device_values": {}}
+    assert not {"transfer-encoding", "set-cookie", "etag"} & set(answer.headers)
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("sent", "allowed"),
+    [
+        (b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", (400,)),
+        (b"GET http://elsewhere.example/api/v1/values.json HTTP/1.1\r\nHost: a\r\n\r\n", (200, 404)),
+        (b"GET http://elsewhere.example/secret HTTP/1.1\r\nHost: a\r\n\r\n", (404,)),
+        (b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", (400, 431)),
+        (b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, 431)),
+        (b"nonsense\r\n\r\n", (400,)),
+        (
+            b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            (200, 400),
+        ),
+        (b"GET /api/v1/../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", (400, 404)),
+        (b"GET /api/v1/x/../values.json HTTP/1.1\r\nHost: a\r\n\r\n", (200, 404)),
+    ],
+    ids=["two hosts", "absolute", "foreign", "headers", "long", "nonsense", "two lengths", "up", "dots"],
+)
+def test_tricks_lead_nowhere(proxy: Proxy, cloud: Cloud, sent: bytes, allowed: tuple[int, ...]) -> None:
+    answer = proxy.ask(sent)
+    assert answer.status in allowed
+    assert {(asked.path, asked.headers["host"]) for asked in cloud.asked} <= {(VALUES, f"localhost:{cloud.port}")}
+
+
+def test_a_hundred_wallboxes_at_once_are_answered(proxy: Proxy) -> None:
+    with ThreadPoolExecutor(100) as wallboxes:
+        answers = list(wallboxes.map(lambda _: proxy.ask(), range(300)))
+    assert {answer.status for answer in answers} == {200}
+    assert all(answer.is_plain for answer in answers)
+
+
+def test_slow_clients_keep_nobody_waiting_and_are_ended(proxy: Proxy) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=20)) for _ in range(200)
+        ]
+        for connection in slow:
+            connection.sendall(b"GET /api/v1/val")
+        assert proxy.ask().status == 200
+        for connection in slow[:5]:
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(1000):  # until the proxy ends it
+                    pass
