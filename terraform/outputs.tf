@@ -66,3 +66,12 @@ output "first_pusher" {
     ],
   ))
 }
+
+output "first_proxy" {
+  description = "Command that writes the proxy between the wallbox and the cloud, on a machine beside it; the wallbox is then pointed at port 1000 of that machine."
+  value = join(" ", concat(
+    ["nrgkick-pusher proxy", var.access == "public" ? "nginx" : "gcloud", "--out nrgkick-proxy --cloud ${google_cloudfunctions2_function.function.service_config[0].uri}"],
+    var.access == "public" ? [] : ["--service ${var.name} --region ${var.region} --project ${var.project}"],
+    var.default_site == null ? ["--token-file nrgkick-read.token"] : [],
+  ))
+}

@@ -95,12 +95,12 @@ resource "google_artifact_registry_repository" "images" {
   format        = "DOCKER"
   labels        = local.labels
 
-  # Cloud Run keeps its own copy of a serving image; ten are for going back by hand.
+  # Cloud Run keeps its own copy of a serving image; five are for going back by hand.
   cleanup_policies {
-    id     = "keep-ten"
+    id     = "keep-five"
     action = "KEEP"
     most_recent_versions {
-      keep_count = 10
+      keep_count = 5
     }
   }
   cleanup_policies {

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.terraform.conftest import Terraform
 
 pytestmark = pytest.mark.timeout(900)  # the first run builds the providers
 
+TOOLS = Path(sys.executable).parent  # our own commands, installed beside this Python
 FUNCTION = "google_cloudfunctions2_function.function"
+COMMANDS = ["first_token", "admin_token", "first_pusher", "first_proxy"]
 EXAMPLES = {
     "minimal": {},
     "full": {"billing_account": "012345-6789AB-CDEF01", "email": "me@example.org"},
@@ -137,11 +140,37 @@ def test_requirements_without_hashes_are_refused_at_once(module: Terraform) -> N
     assert "must pin every requirement with its hashes" in module.refuse()
 
 
-@pytest.mark.parametrize("output", ["first_token", "admin_token", "first_pusher"])
+@pytest.mark.parametrize("output", COMMANDS)
 def test_the_commands_it_prints_are_shell(applied: Terraform, output: str) -> None:
     commands = applied.run("output", "-raw", output)
     done = subprocess.run(["bash", "-n"], input=commands, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("access", ["public", "iam"])
+def test_the_commands_it_prints_use_options_that_there_are(deployed: Terraform, access: str) -> None:
+    if access == "iam":
+        deployed.apply(access="iam", default_site="home")
+    printed = "\n".join(deployed.run("output", "-raw", output) for output in COMMANDS)
+    used = re.findall(r"(nrgkick-(?:cloud|pusher)) ([a-z]+)([^|&>\n#]*)", printed)
+    assert {f"{tool} {command}" for tool, command, _ in used} == {
+        "nrgkick-cloud token",
+        "nrgkick-pusher check",
+        "nrgkick-pusher init",
+        "nrgkick-pusher proxy",
+        "nrgkick-pusher run",
+    }
+    for tool, command, arguments in used:
+        described = subprocess.run(
+            [TOOLS / tool, command, "--help"],
+            env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert described.returncode == 0, f"{tool} {command}: {described.stderr}"
+        for option in re.findall(r"--[a-z-]+", arguments):
+            assert option in described.stdout, f"{tool} {command} {option}"
 
 
 def test_the_first_tokens_command_makes_tokens_and_shows_no_key(applied: Terraform, tmp_path: Path) -> None:
@@ -155,7 +184,7 @@ def test_the_first_tokens_command_makes_tokens_and_shows_no_key(applied: Terrafo
     done = subprocess.run(
         ["bash", "-euc", applied.run("output", "-raw", "first_token")],
         cwd=tmp_path,
-        env={"PATH": f"{tools}:{ROOT / '.venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PATH": f"{tools}:{TOOLS}:/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
