@@ -9,10 +9,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from function import sites_cli
+from function.sites_cli import StoreOption, end
 from schemas.site import NAME_PATTERN
 
 __all__ = ["app", "main"]
@@ -29,8 +31,7 @@ app = typer.Typer(
 KEEP_ALIVE_S = 75
 """How long an idle connection stays open: longer than a proxy keeps one, so that it is the proxy that closes."""
 
-STORE_HELP = "firestore, or sqlite:PATH; default: $NRGKICK_STORE, else sqlite:nrgkick.db"
-StoreOption = Annotated[str | None, typer.Option("--store", help=STORE_HELP, show_default=False)]
+app.add_typer(sites_cli.app, name="sites")
 
 
 def _version(wanted: bool) -> None:
@@ -70,7 +71,7 @@ def serve(
     try:
         function_main.build(function_main.default_store(), os.environ.get("NRGKICK_DEFAULT_SITE"))
     except ValueError as error:
-        _end(str(error))
+        end(str(error))
     _listenable(host, port)
     import functions_framework._http
     from functions_framework.aio import create_asgi_app
@@ -96,7 +97,7 @@ def _listenable(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            _end(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port")
+            end(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port")
 
 
 @app.command()
@@ -119,12 +120,12 @@ def token(
     from function.tokens import Keyring
 
     if site != "*" and not re.fullmatch(NAME_PATTERN, site):
-        _end(f'"{site}" is no name of a site; use a-z, 0-9 and hyphens, at most 63')
+        end(f'"{site}" is no name of a site; use a-z, 0-9 and hyphens, at most 63')
     try:
         keyring = Keyring.from_environment() or keyring_for(open_store(store or default_store()))
         made = keyring.make(site, scope, datetime.now(UTC), generation=generation, expires=_duration(expires))
     except (ValueError, StoreUnavailable) as error:
-        _end(str(error))
+        end(str(error))
     typer.echo(made)
 
 
@@ -133,14 +134,57 @@ def _duration(text: str | None) -> timedelta | None:
         return None
     match = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if not match:
-        _end(f'--expires "{text}" is no duration; write it as 30d, 12h, 90m or 600s')
+        end(f'--expires "{text}" is no duration; write it as 30d, 12h, 90m or 600s')
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
     return timedelta(**{unit: int(match[1])})
 
 
-def _end(message: str) -> NoReturn:
-    typer.echo(f"nrgkick-cloud: {message}", err=True)
-    raise typer.Exit(2)
+@app.command()
+def migrate(
+    source: Annotated[str, typer.Option("--from", help="Store to take from, such as sqlite:home.db.")],
+    target: Annotated[str, typer.Option("--to", help="Store to bring to, such as firestore.")],
+    done: Annotated[Path, typer.Option(help="File that remembers what is done, so that a second call goes on.")] = Path(
+        "nrgkick-migrate.json"
+    ),
+) -> None:
+    """Take all sites with their history to another store; call it again to go on where it was broken off.
+
+    Tokens are not taken along: give the function that uses the new store the same signing key, or make new tokens.
+    Example: nrgkick-cloud migrate --from sqlite:home.db --to firestore
+    """
+    import asyncio
+
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from function.migration import Migration
+    from function.stores import StoreUnavailable, open_store
+
+    async def work() -> None:
+        stores = open_store(source), open_store(target)
+        try:
+            migration = Migration(*stores, done)
+            sites = await migration.sites()
+            columns = (*Progress.get_default_columns()[:2], TextColumn("{task.fields[at]}"), TimeElapsedColumn())
+            with Progress(*columns) as progress:
+                task = progress.add_task("sites", total=len(sites), at="")
+                for name, site in sites:
+                    rows = await migration.take(
+                        name, site, lambda it, day, count: progress.update(task, at=f"{it} {day} {count} rows")
+                    )
+                    progress.update(task, advance=1, at=f"{name}: {rows} rows")
+        finally:
+            for store in stores:
+                await store.close()
+        typer.echo(f"{len(sites)} sites are in {target}; {done} may be removed")
+
+    if source == target:
+        end("--from and --to are the same store")
+    try:
+        asyncio.run(work())
+    except (StoreUnavailable, ValueError) as error:
+        end(f"{error}; call it again to go on")
+    except KeyboardInterrupt:
+        end("broken off; call it again to go on")
 
 
 def main() -> None:

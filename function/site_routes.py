@@ -10,12 +10,12 @@ from starlette.responses import Response
 from function.access import require_generation
 from function.app import Call
 from function.http import Failure, json_answer
-from function.sites import FRESH_COPY_S
+from function.sites import BadMember
 from schemas.messages import Whoami
 from schemas.overview import SiteOverview, overview
 from schemas.problem import FieldError
 from schemas.render import documents
-from schemas.site import NAME_PATTERN, Settings, SettingsPut, Site
+from schemas.site import NAME_PATTERN, SettingsPut, Site, settled, tombstone
 
 __all__ = ["delete_site", "get_site", "put_site", "whoami"]
 
@@ -43,11 +43,18 @@ async def put_site(call: Call) -> Response:
     wanted = await call.body(SettingsPut)
     if wanted.members and claims.site is not None:
         raise Failure(403, 'a composite site reads other sites; it takes an admin token made with --site "*"')
-    await _check_members(call, name, wanted)
+    try:
+        await call.sites.check_members(name, wanted.members or ())
+    except BadMember as error:
+        loc: list[str | int] = ["members", error.index, "site"]
+        raise Failure(422, str(error), errors=[FieldError(loc=loc, msg=str(error))]) from None
 
     def decide(site: Site, exists: bool) -> Site:
         require_generation(claims, site.settings.token_generation)
-        settings = settled(wanted, site.settings)
+        try:
+            settings = settled(wanted, site.settings)
+        except ValueError as error:
+            raise Failure(422, str(error), errors=[FieldError(loc=["token_generation"], msg=str(error))]) from None
         return site if exists and settings == site.settings else site.model_copy(update={"settings": settings})
 
     await call.sites.change(name, decide, call.now)
@@ -67,36 +74,6 @@ async def delete_site(call: Call) -> Response:
     await call.sites.change(name, decide, call.now)
     await call.sites.store.forget(name)
     return json_answer({"site": name, "status": "deleted"})
-
-
-def settled(wanted: SettingsPut, present: Settings) -> Settings:
-    """Settings as a PUT leaves them: replaced, but for a token generation that is left out. Raises Failure 422."""
-    generation = wanted.token_generation
-    if generation is not None and generation < present.token_generation:
-        message = f"the token generation never falls; it is {present.token_generation}"
-        raise Failure(422, message, errors=[FieldError(loc=["token_generation"], msg=message)])
-    values = dict(wanted) | {"token_generation": present.token_generation if generation is None else generation}
-    return Settings(**values)
-
-
-def tombstone(site: Site) -> Site:
-    """What stays of a site that is deleted: its token generation, raised by one."""
-    return Site(settings=Settings(token_generation=site.settings.token_generation + 1), deleted=True)
-
-
-async def _check_members(call: Call, name: str, wanted: SettingsPut) -> None:
-    """Refuse members that are composite themselves, or named twice; raises Failure 422."""
-    seen = {name}
-    for index, member in enumerate(wanted.members or ()):
-        copy = await call.sites.get(member.site, FRESH_COPY_S)
-        message = None
-        if member.site in seen:
-            message = f'"{member.site}" is the composite site itself, or is named twice'
-        elif copy.site.settings.members:
-            message = f'"{member.site}" is composite itself; name its members instead'
-        if message:
-            raise Failure(422, message, errors=[FieldError(loc=["members", index, "site"], msg=message)])
-        seen.add(member.site)
 
 
 async def _overview(call: Call, name: str) -> SiteOverview:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,9 +18,9 @@ from function.stores import Contended, Store, StoreUnavailable
 from schemas.composite import Part, compose
 from schemas.house import House, house_of
 from schemas.render import Documents, documents
-from schemas.site import Site, WallboxAsked
+from schemas.site import Member, Site, WallboxAsked
 
-__all__ = ["FRESH_COPY_S", "GENERATION_COPY_S", "Copy", "Sites"]
+__all__ = ["FRESH_COPY_S", "GENERATION_COPY_S", "BadMember", "Copy", "Sites"]
 
 FRESH_COPY_S = 1.0
 """How old a copy may be that the wallbox is answered from."""
@@ -31,6 +31,14 @@ GENERATION_COPY_S = 60.0
 TRIES = 6
 FIRST_PAUSE_S = 0.02
 COPIES_LIMIT = 5000
+
+
+class BadMember(ValueError):
+    """A composite site cannot have this member; `index` is its place among the members."""
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class Copy:
@@ -109,6 +117,16 @@ class Sites:
         copies = await asyncio.gather(*(self.get(member.site, max_age_s) for member in members))
         parts = [Part(found.house, tuple(member.include)) for member, found in zip(members, copies, strict=True)]
         return copy, compose(copy.site.settings, parts)
+
+    async def check_members(self, name: str, members: Sequence[Member]) -> None:
+        """Refuse members of a composite site that are composite themselves, or named twice; raises BadMember."""
+        seen = {name}
+        for index, member in enumerate(members):
+            if member.site in seen:
+                raise BadMember(index, f'"{member.site}" is the composite site itself, or is named twice')
+            if (await self.get(member.site)).site.settings.members:
+                raise BadMember(index, f'"{member.site}" is composite itself; name its members instead')
+            seen.add(member.site)
 
     async def documents(self, name: str, now: datetime) -> tuple[Copy, Documents]:
         """A site and what its wallbox may be told at `now`; rendered again only when that may have changed."""

@@ -111,6 +111,19 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             },
         )
     },
+    "/api/v1/sites/{site}/chart.svg": {
+        "get": Operation(
+            "A day's power, or several days' energy, as a picture",
+            "read",
+            "image/svg+xml",
+            None,
+            (404, 503),
+            {
+                "day": {"type": "string", "format": "date", "description": "the last day shown; default: today"},
+                "days": {"type": "integer", "minimum": 1, "maximum": 31, "default": 1},
+            },
+        )
+    },
     "/api/v1/sites/{site}": {
         "get": Operation("All that is known of one site", "read", SiteOverview, None, (404, 503)),
         "put": Operation("Replace a site's settings; make the site", "admin", SiteOverview, SettingsPut, (503,)),

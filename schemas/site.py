@@ -14,7 +14,10 @@ from pydantic import AfterValidator, Field, StringConstraints
 from schemas.document import Part
 from schemas.times import Instant
 
-__all__ = ["NAME_PATTERN", "Claim", "Member", "Name", "Said", "Settings", "SettingsPut", "Site", "WallboxAsked"]
+__all__ = [
+    "EVERY_CATEGORY", "NAME_PATTERN", "Category", "Claim", "Member", "Name", "Said", "Settings", "SettingsPut", "Site",
+    "WallboxAsked", "later", "settled", "tombstone",
+]  # fmt: skip
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -102,3 +105,16 @@ def later(one: datetime | None, other: datetime | None) -> datetime | None:
     if one is None or other is None:
         return one or other
     return max(one, other)
+
+
+def settled(wanted: SettingsPut, present: Settings) -> Settings:
+    """Settings as a PUT leaves them; a token generation left out stays. Raises ValueError if it would fall."""
+    generation = present.token_generation if wanted.token_generation is None else wanted.token_generation
+    if generation < present.token_generation:
+        raise ValueError(f"the token generation never falls; it is {present.token_generation}")
+    return Settings(**dict(wanted) | {"token_generation": generation})
+
+
+def tombstone(site: Site) -> Site:
+    """What stays of a site that is deleted: its token generation, raised by one."""
+    return Site(settings=Settings(token_generation=site.settings.token_generation + 1), deleted=True)
