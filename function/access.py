@@ -1,4 +1,4 @@
-"""Who asks, and may they: tokens in headers, scopes, sites, rates. Routes ask here and decide nothing themselves.
+"""Who asks, and may they: tokens in headers, the page's cookie, scopes, sites, rates. Routes decide nothing themselves.
 
 No message ever holds a token. Verified tokens are remembered, for a signature costs more than the wallbox's answer;
 times and generations are judged at every request all the same. Source: design sections 3.5 and 4.
@@ -13,9 +13,12 @@ from datetime import datetime
 from starlette.requests import Request
 
 from function.http import CLOSE, Failure
-from function.tokens import Claims, ForeignToken, InvalidToken, Keyring, check_time
+from function.tokens import PAGE, Claims, ForeignToken, InvalidToken, Keyring, check_time
 
-__all__ = ["Access"]
+__all__ = ["SESSION_COOKIE", "Access"]
+
+SESSION_COOKIE = "nrgkick-session"
+"""Carries the web page's session; looked at for GET alone, so that no other site's page can change anything by it."""
 
 RATE_PER_S = 50
 BURST = 200
@@ -27,10 +30,14 @@ READS = {"push": (), "read": ("read",), "fleet": ("fleet", "read"), "admin": ("a
 
 
 @dataclass(slots=True)
-class _Remembered:
-    claims: Claims
+class _Rate:
     left: float
     at_s: float
+
+
+@dataclass(slots=True)
+class _Remembered(_Rate):
+    claims: Claims
 
 
 class Access:
@@ -45,18 +52,41 @@ class Access:
         """Take the keys, the site that is open to those who show no token, and what rates are measured by."""
         self._keyring = keyring
         self._monotonic_s = monotonic_s
-        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str | None], _Remembered] = OrderedDict()
+        self._sign_ins = _Rate(BURST, monotonic_s())
         self.default_site = default_site
 
     def claims(self, request: Request, now: datetime) -> Claims:
-        """What the request's token says; raises Failure 401 or 429."""
-        token, _ = _token(request)
-        if token is None:
-            raise _unauthorized("this needs a token; send it in the header X-NRGkick-Token")
+        """What the request's token says, or the page's session; raises Failure 401 or 429."""
+        token, own_header = _token(request)
         try:
-            return self._judge(token, now)
+            if token is not None:
+                try:
+                    return self._judge(token, now)
+                except ForeignToken:  # Google's proxy puts a token of its own there, also beside the page's cookie
+                    if own_header or not _session(request):
+                        raise
+            if session := _session(request):
+                return self._judge(session, now, PAGE)
         except InvalidToken as error:
             raise _unauthorized(str(error)) from None
+        raise _unauthorized("this needs a token; send it in the header X-NRGkick-Token")
+
+    def session(self, token: str, now: datetime) -> tuple[Claims, str, int]:
+        """What a token says, the page's session made of it, and its seconds; raises Failure 401, 403 or 429.
+
+        All who sign in share one rate: a token that does not count has none of its own.
+        """
+        self._throttle(self._sign_ins)
+        try:
+            claims = self._judge(token, now)
+        except InvalidToken as error:
+            raise _unauthorized(str(error)) from None
+        if claims.site is None:
+            require_every_site(claims)
+        else:
+            require(claims, "read", site=None)
+        return claims, *self._keyring.make_session(claims, now)
 
     def reader_site(self, request: Request, now: datetime) -> tuple[str, Claims | None]:
         """The site whose documents the request may read, and its claims (None: the default site, open to all)."""
@@ -74,28 +104,28 @@ class Access:
             claims = self.claims(request, now)
         return require(claims, "read", site=None), claims
 
-    def _judge(self, token: str, now: datetime) -> Claims:
-        known = self._remembered.get(token)
+    def _judge(self, token: str, now: datetime, audience: str | None = None) -> Claims:
+        known = self._remembered.get((token, audience))
         if known is None:
-            claims = self._keyring.verify(token, now)
-            known = self._remembered[token] = _Remembered(claims, BURST, self._monotonic_s())
+            claims = self._keyring.verify(token, now, audience)
+            known = self._remembered[token, audience] = _Remembered(BURST, self._monotonic_s(), claims)
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         else:
             check_time(known.claims, now)
-            self._remembered.move_to_end(token)
+            self._remembered.move_to_end((token, audience))
         self._throttle(known)
         return known.claims
 
-    def _throttle(self, known: _Remembered) -> None:
+    def _throttle(self, rate: _Rate) -> None:
         at_s = self._monotonic_s()
-        left = min(BURST, known.left + (at_s - known.at_s) * RATE_PER_S)
-        known.at_s = at_s
+        left = min(BURST, rate.left + (at_s - rate.at_s) * RATE_PER_S)
+        rate.at_s = at_s
         if left < 1:
-            known.left = left
+            rate.left = left
             detail = f"this token asks more than {RATE_PER_S} times a second; ask less often"
             raise Failure(429, detail, headers={"Retry-After": "1", **CLOSE})
-        known.left = left - 1
+        rate.left = left - 1
 
 
 def require(claims: Claims, scope: str, *, site: str | None) -> str:
@@ -137,6 +167,10 @@ def _token(request: Request) -> tuple[str | None, bool]:
             scheme, _, rest = value.decode("latin-1").partition(" ")
             bearer = rest.strip() if scheme.lower() == "bearer" else ""
     return bearer, False
+
+
+def _session(request: Request) -> str | None:
+    return request.cookies.get(SESSION_COOKIE) if request.method == "GET" else None
 
 
 def _unauthorized(detail: str) -> Failure:

@@ -18,10 +18,12 @@ from starlette.routing import Route
 
 from function.access import Access
 from function.app import Application, Call, Handler
+from function.charts import get_chart
 from function.fleet_routes import get_fleet, get_sites
 from function.history import get_history
 from function.http import Answer, json_answer
 from function.lanes import post_live, post_readings
+from function.page import page, sign_in, sign_out
 from function.site_routes import delete_site, get_site, put_site, whoami
 from function.sites import Sites
 from function.stores import Store, open_store
@@ -56,7 +58,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/sites/{site}": {"GET": get_site, "PUT": put_site, "DELETE": delete_site},
     "/api/v1/sites": {"GET": get_sites},
     "/api/v1/sites/{site}/history": {"GET": get_history},
+    "/api/v1/sites/{site}/chart.svg": {"GET": get_chart},
     "/api/v1/fleet": {"GET": get_fleet},
+    "/": {"GET": page},
+    "/sign-in": {"POST": sign_in},
+    "/sign-out": {"POST": sign_out},
     "/health": {"GET": health},
     "/openapi.json": {"GET": openapi},
 }

@@ -1,6 +1,7 @@
 """Tokens: who may do what on which site. JWT, HS256, made and verified here and nowhere else.
 
-A token names its site; no body ever does. Verification never says which part of a token was wrong in a way that helps
+A token names its site; no body ever does. A session of the web page is such a token with an audience of its own, so
+that neither ever counts as the other. Verification never says which part of a token was wrong in a way that helps
 to forge one, and never puts a token into a message. Source: design section 4.
 """
 
@@ -18,13 +19,18 @@ from pydantic import Field, ValidationError, model_validator
 from schemas.document import Part
 from schemas.site import NAME_PATTERN
 
-__all__ = ["Claims", "ForeignToken", "InvalidToken", "Keyring", "Scope"]
+__all__ = ["PAGE", "SESSION_LIFE", "Claims", "ForeignToken", "InvalidToken", "Keyring", "Scope"]
 
 Scope = Literal["push", "read", "fleet", "admin"]
 EVERY_SITE = "*"
 KEY_BYTES = 32
 ISSUED_AT_LEEWAY_S = 60
 TOKEN_LIMIT_CHARS = 2048
+
+PAGE = "page"
+"""Audience of the web page's sessions; a token for the API has none."""
+
+SESSION_LIFE = timedelta(hours=12)
 
 SIGNATURE_ONLY: Options = {
     "verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False, "verify_sub": False,
@@ -97,12 +103,30 @@ class Keyring:
             Claims.model_validate(payload)
         except ValidationError as error:
             raise ValueError("; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())) from None
+        return self._sign(payload)
+
+    def make_session(self, claims: Claims, now: datetime) -> tuple[str, int]:
+        """A session of the web page for one who showed these claims, and for how many seconds it counts.
+
+        It only ever looks: one site's token becomes `read`, one for every site `fleet`. It ends with the token.
+        """
+        starts = int(now.timestamp())
+        ends = starts + int(SESSION_LIFE.total_seconds())
+        if claims.exp is not None:
+            ends = min(ends, int(claims.exp))
+        scope = "fleet" if claims.site is None else "read"
+        payload = {"sub": claims.sub, "scope": scope, "gen": claims.gen, "iat": starts, "exp": ends, "aud": PAGE}
+        return self._sign(payload), ends - starts
+
+    def _sign(self, payload: dict[str, Any]) -> str:
         key = self._keys[0]
         return jwt.encode(payload, key.secret, algorithm="HS256", headers={"kid": key.id})
 
-    def verify(self, token: str, now: datetime) -> Claims:
-        """What a token says, if it is ours and counts now; raises InvalidToken or ForeignToken."""
+    def verify(self, token: str, now: datetime, audience: str | None = None) -> Claims:
+        """What a token for `audience` says, if it is ours and counts now; raises InvalidToken or ForeignToken."""
         payload = self._signed(token)
+        if payload.get("aud") != audience:
+            raise InvalidToken("the token is for another use: the page's cookie is no token, and no token is a cookie")
         try:
             claims = Claims.model_validate({name: payload[name] for name in Claims.model_fields if name in payload})
         except ValidationError:

@@ -6,7 +6,7 @@ locals {
 
   code = [
     for file in concat(
-      [for file in fileset("${local.root}/function", "**/*.{py,html,json}") : "function/${file}"],
+      [for file in fileset("${local.root}/function", "**/*.{py,html,css,js,json}") : "function/${file}"],
       [for file in fileset("${local.root}/schemas", "**/*.{py,json}") : "schemas/${file}"],
     ) : file if !can(regex("(^|/)(\\.|__pycache__/|test_|conftest\\.py)", file))
   ]
