@@ -35,6 +35,7 @@ class RegisterValue(Value):
     type: Type | None = Field(None, description="how the registers are to be understood")
     word_order: WordOrder = Field("big", description="little: the low word comes first")
     table: Table = Field("holding", description="holding (function 3) or input (function 4)")
+    bit: Annotated[int, Field(ge=0, le=15)] | None = Field(None, description="one bit of the register, as 0 or 1")
     not_available: list[Annotated[int, Field(ge=0, lt=1 << 64)]] | None = Field(
         None, description="bit patterns that mean no value; without it the usual ones of the type, [] for none"
     )
@@ -66,6 +67,8 @@ class RegisterValue(Value):
 
     def number_in(self, words: list[int]) -> int | float | None:
         """The number in its registers, None if they say that there is none."""
+        if self.bit is not None:
+            return words[-1] >> self.bit & 1
         kind = self.type or "uint16"
         absent = absent_patterns(kind) if self.not_available is None else self.not_available
         return decoded(words, kind, self.word_order, absent)

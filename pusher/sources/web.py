@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from yarl import URL
@@ -17,8 +17,9 @@ from yarl import URL
 from pusher.clock import monotonic_s
 from pusher.sources import Shared, SourceError
 from pusher.sources.conversion import shown
+from pusher.sources.sml import readings_in
 
-__all__ = ["Answer", "Request", "Web", "plain_url", "shared_web"]
+__all__ = ["Answer", "LoginRefused", "Request", "Web", "plain_url", "shared_web"]
 
 BODY_LIMIT_BYTES = 1 << 20
 _REDIRECT_LIMIT = 3
@@ -35,16 +36,21 @@ def plain_url(text: str) -> str:
     return text
 
 
+class LoginRefused(SourceError):
+    """The device answered with 401 or 403."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request; equal requests that overlap are sent once."""
 
     url: str
-    body: str | None = None
+    body: str | None = field(default=None, repr=False)
     """JSON to POST; without it the request is a GET."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     digest: tuple[str, str] | None = field(default=None, repr=False)
     verify_tls: bool = True
+    format: Literal["json", "sml"] = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Web:
         host = str(URL(request.url).origin())
         try:
             body, dated = await self._body(request)
-            return Answer(_parsed(host, body), begun_at_s, dated)
+            return Answer(_parsed(host, body, request.format), begun_at_s, dated)
         except TimeoutError as error:
             raise SourceError(f"{host} does not answer") from error
         except aiohttp.ClientConnectorCertificateError as error:
@@ -171,7 +177,9 @@ def _next_url(first: URL, target: URL) -> URL:
 
 async def _read(url: URL, response: aiohttp.ClientResponse) -> bytes:
     if response.status in (401, 403):
-        raise SourceError(f"{url.origin()} refuses the login (status {response.status}); check user, password or token")
+        raise LoginRefused(
+            f"{url.origin()} refuses the login (status {response.status}); check user, password or token"
+        )
     if not 200 <= response.status < 300:
         raise SourceError(f"{url.origin()} answers with status {response.status}; is the path right?")
     body = bytearray()
@@ -190,11 +198,11 @@ def _date(header: str | None) -> datetime | None:
     return dated if dated.tzinfo else dated.replace(tzinfo=UTC)
 
 
-def _parsed(host: str, body: bytes) -> Any:
+def _parsed(host: str, body: bytes, form: Literal["json", "sml"]) -> Any:
     try:
-        return json.loads(body)
+        return readings_in(body) if form == "sml" else json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{host} answers with something that is not JSON: {shown(body)}") from error
+        raise SourceError(f"{host} answers with something that is not {form.upper()}: {shown(body)}") from error
 
 
 def shared_web(shared: Shared) -> Web:
