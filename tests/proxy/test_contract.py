@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from tests.proxy.cloud import Cloud, in_chunks
-from tests.proxy.conftest import Proxy
+from tests.proxy.conftest import Proxy, lacking
 from tests.proxy.wallbox import INFO, VALUES, request
 
 Start = Callable[..., Proxy]
@@ -104,6 +104,9 @@ def test_a_chunked_answer_is_passed_on_without_chunks(proxy: Proxy, cloud: Cloud
     assert answer.headers["connection"] == "close"
 
 
+TWO_LENGTHS = request(VALUES, "GET", "1.1", "Transfer-Encoding: chunked", "Content-Length: 5") + b"0\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("sent", "allowed"),
     [
@@ -113,10 +116,7 @@ def test_a_chunked_answer_is_passed_on_without_chunks(proxy: Proxy, cloud: Cloud
         (b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", (400, 431)),
         (b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, 431)),
         (b"nonsense\r\n\r\n", (400,)),
-        (
-            b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-            (200, 400),
-        ),
+        (TWO_LENGTHS, (200, 400)),
         (b"GET /api/v1/../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", (400, 404)),
         (b"GET /api/v1/x/../values.json HTTP/1.1\r\nHost: a\r\n\r\n", (200, 404)),
     ],
@@ -133,6 +133,19 @@ def test_a_hundred_wallboxes_at_once_are_answered(proxy: Proxy) -> None:
         answers = list(wallboxes.map(lambda _: proxy.ask(), range(300)))
     assert {answer.status for answer in answers} == {200}
     assert all(answer.is_plain for answer in answers)
+
+
+def test_an_ipv6_address_is_served(kind: str, start_proxy: Start) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            lacking("this machine has no IPv6, so IPv6 addresses are NOT tested")
+        port = probe.getsockname()[1]
+    start_proxy(kind, listen=f"[::1]:{port}")
+    with socket.create_connection(("::1", port), timeout=20) as connection:
+        connection.sendall(request())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_slow_clients_keep_nobody_waiting_and_are_ended(proxy: Proxy) -> None:

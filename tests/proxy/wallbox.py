@@ -1,4 +1,4 @@
-"""A wallbox as a microcontroller would be one: one request over a plain socket, then it reads until the other side ends."""
+"""A wallbox as a microcontroller would be one: a request over a plain socket, then it reads to the end."""
 
 import json
 import socket

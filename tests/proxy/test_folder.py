@@ -1,0 +1,187 @@
+"""The folder that the command fills: its secret, its unit, its `run`, and that a second call changes nothing."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pusher.proxy.plan import Kind
+from tests.conftest import need
+from tests.proxy.cloud import Authority, Cloud, always, slow
+from tests.proxy.conftest import Proxy, Pusher, lacking, wait_until, write_proxy
+from tests.proxy.wallbox import VALUES, request
+
+Start = Callable[..., Proxy]
+EVERY_KIND = pytest.mark.parametrize("any_kind", list(Kind))
+USUAL = ("--listen", "127.0.0.1:1000", "--cloud", "https://nrgkick-abc.a.run.app")
+
+
+@EVERY_KIND
+def test_a_folder_holds_all_that_is_needed_and_one_secret(
+    any_kind: Kind, tmp_path: Path, tokens: dict[str, Path]
+) -> None:
+    folder = tmp_path / "proxy"
+    said = write_proxy(any_kind, "--out", folder, *USUAL, "--token-file", tokens["read"])
+    token = tokens["read"].read_text().strip()
+    holders = [path for path in folder.iterdir() if token in path.read_text()]
+    assert [path.name for path in holders] == ["token" if any_kind is Kind.CADDY else "token.conf"]
+    assert holders[0].stat().st_mode & 0o777 == 0o600
+    assert token not in said
+    assert {"run", "nrgkick-proxy.service", "README.txt"} <= {path.name for path in folder.iterdir()}
+    assert os.access(folder / "run", os.X_OK)
+    for word in (f"{folder}/run", f"curl -i http://127.0.0.1:1000{VALUES}", "systemctl enable", "127.0.0.1", "1000"):
+        assert word in said
+    subprocess.run(["bash", "-n", folder / "run"], check=True)
+
+
+@EVERY_KIND
+def test_a_second_call_with_the_same_words_changes_nothing(
+    any_kind: Kind, tmp_path: Path, tokens: dict[str, Path]
+) -> None:
+    words = ("--out", tmp_path / "proxy", *USUAL, "--token-file", tokens["read"])
+    write_proxy(any_kind, *words)
+    before = {path: path.stat() for path in (tmp_path / "proxy").iterdir()}
+    assert "nothing was changed" in write_proxy(any_kind, *words)
+    assert {path: path.stat() for path in (tmp_path / "proxy").iterdir()} == before
+    assert "wrote" in write_proxy(any_kind, *words, "--edge-first")
+
+
+def test_what_the_owner_wrote_stays(tmp_path: Path, tokens: dict[str, Path]) -> None:
+    words = ("--out", tmp_path, *USUAL, "--token-file", tokens["read"])
+    write_proxy("cloudflared", *words)
+    (tmp_path / "cloudflared.env").write_text("TUNNEL_SERVICE_TOKEN_ID=mine\n")
+    write_proxy("cloudflared", *words)
+    assert (tmp_path / "cloudflared.env").read_text() == "TUNNEL_SERVICE_TOKEN_ID=mine\n"
+
+
+@pytest.mark.parametrize("port", [1000, 8080])
+@EVERY_KIND
+def test_the_unit_is_valid_and_gives_no_more_rights_than_needed(
+    any_kind: Kind, port: int, tmp_path: Path, tokens: dict[str, Path]
+) -> None:
+    analyze = need("systemd-analyze", "systemd")
+    listen = f"192.168.1.10:{port}"
+    write_proxy(any_kind, "--out", tmp_path, *USUAL[2:], "--listen", listen, "--token-file", tokens["read"])
+    unit = tmp_path / "nrgkick-proxy.service"
+    verified = subprocess.run([analyze, "verify", unit], capture_output=True, text=True)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    judge = [analyze, "security", "--offline=true", "--threshold=25", unit]
+    judged = subprocess.run(judge, capture_output=True, text=True)
+    assert judged.returncode == 0, judged.stdout
+    text = unit.read_text()
+    assert ("AmbientCapabilities=CAP_NET_BIND_SERVICE" in text) == (port < 1024)
+    assert ("DynamicUser=yes" in text) == (any_kind is not Kind.GCLOUD)
+    assert "/var/lib/nrgkick-pusher" in text.split("InaccessiblePaths=")[1].splitlines()[0]
+
+
+def test_the_token_is_in_no_log_and_no_process_list(
+    kind: str, start_proxy: Start, cloud: Cloud, tokens: dict[str, Path]
+) -> None:
+    proxy = start_proxy(kind)
+    token = tokens["read"].read_text().strip()
+    proxy.ask()
+    for fault in (always(401), always(500), always(302, location="https://localhost/x"), slow):
+        cloud.fault = fault
+        proxy.ask()
+    cloud.refuse()
+    proxy.ask()
+    proxy.ask(request("/x", "POST", "1.1", "Content-Length: 3") + b"a=b")
+    secret = "token" if kind == "caddy" else "token.conf"
+    everything = [path for path in proxy.folder.rglob("*") if path.is_file() and path.name != secret]
+    assert len(everything) > 5
+    assert not [path for path in everything if token.encode() in path.read_bytes()]
+    assert "127.0.0.1" in proxy.log, "it does tell when who asked"
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert token not in listed
+
+
+def test_all_that_run_writes_is_below_its_folder_and_it_ends_when_told(kind: str, start_proxy: Start) -> None:
+    proxy = start_proxy(kind)
+    assert proxy.ask().status == 200
+    known = {"README.txt", "run", "ca.pem", "nrgkick-proxy.service", "log", "var", "Caddyfile", "token", "nginx.conf"}
+    assert {path.name for path in proxy.folder.iterdir()} <= known | {"token.conf"}
+    proxy.process.send_signal(signal.SIGTERM)
+    assert proxy.process.wait(10) in (0, -signal.SIGTERM)
+    wait_until(lambda: not members(proxy.process.pid), "nothing of it is left")
+
+
+def members(group: int) -> list[str]:
+    """The processes of a group."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    lines = (line.split(maxsplit=2) for line in listed.splitlines())
+    return [line[2] for line in lines if line[0] == str(group) and not line[1].startswith("Z")]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="nrgkick-proxy-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_port_1000_is_served_without_root_as_the_unit_does_it(
+    kind: str,
+    open_folder: Path,
+    cloud: Cloud,
+    home: Pusher,
+    authority: Authority,
+    tokens: dict[str, Path],
+    processes: Callable[..., object],
+) -> None:
+    """With one capability, as another user, and the secret where systemd's LoadCredential puts it."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        lacking("only root can give a process less than it has; ports below 1024 without root are NOT tested")
+    port, nobody = low_port(), 65534
+    folder, state, credentials = (open_folder / name for name in ("proxy", "state", "credentials"))
+    write_proxy(
+        kind, "--out", folder, "--listen", f"127.0.0.1:{port}", "--cloud", f"https://localhost:{cloud.port}",
+        "--token-file", tokens["read"], "--ca", authority.file, "--socket", home.socket,
+    )  # fmt: skip
+    for place in (state, credentials):
+        place.mkdir(mode=0o700)
+        os.chown(place, nobody, nobody)
+    for secret in folder.glob("token*"):
+        copy = Path(shutil.copy(secret, credentials))
+        os.chown(copy, nobody, nobody)
+        copy.chmod(0o400)
+    log_file = open_folder / "log"
+    with log_file.open("wb") as log:
+        process = processes(
+            "setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups", "--no-new-privs",
+            "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service",
+            "--bounding-set=-all,+net_bind_service", folder / "run",
+            stdout=log, stderr=log,
+            env={**os.environ, "RUNTIME_DIRECTORY": str(state), "CREDENTIALS_DIRECTORY": str(credentials)},
+        )  # fmt: skip
+    proxy = Proxy(folder, port, process, log_file)
+    wait_until(lambda: listens(port) or process.poll() is not None, "the proxy listens")
+    assert process.poll() is None, proxy.log
+    assert proxy.ask().headers["x-answered-by"] == "cloud"
+    assert not (folder / "var").exists()
+    listed = subprocess.run(["ps", "-eo", "pgid=,uid="], capture_output=True, text=True, check=True).stdout
+    users = {line.split()[1] for line in listed.splitlines() if line.split()[0] == str(process.pid)}
+    assert users == {str(nobody)}
+
+
+def low_port() -> int:
+    for port in range(1000, 900, -1):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port below 1024 is free")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
