@@ -3,7 +3,9 @@
 Nothing is acknowledged before it is stored; what is not answered 200 stored nothing. Source: design sections 3.2, 3.3.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from starlette.responses import Response
 
@@ -21,15 +23,13 @@ from schemas.times import format_time
 
 __all__ = ["post_live", "post_readings"]
 
+Post = TypeVar("Post", LivePost, ReadingsPost)
+
 
 async def post_live(call: Call) -> Response:
     """`POST /api/v1/live`: merge the newest reading into the site."""
     name, claims = await call.allow("push")
-    post = await call.body(LivePost)
-    try:
-        check_post(post, call.now)
-    except ClockSkew as skew:
-        raise clock_skew(skew.loc, str(skew), call.now) from None
+    post = await _accepted(call, name, LivePost, lambda it: check_post(it, call.now))
 
     def decide(site: Site, _exists: bool) -> Site:
         require_generation(claims, site.settings.token_generation)
@@ -53,11 +53,7 @@ async def post_live(call: Call) -> Response:
 async def post_readings(call: Call) -> Response:
     """`POST /api/v1/readings`: keep rows of history, each judged by itself."""
     name, _ = await call.allow("push")
-    post = await call.body(ReadingsPost)
-    try:
-        check_clock(post.sent_at, call.now)
-    except ClockSkew as skew:
-        raise clock_skew(skew.loc, str(skew), call.now) from None
+    post = await _accepted(call, name, ReadingsPost, lambda it: check_clock(it.sent_at, call.now))
     settings = (await call.sites.get(name, GENERATION_COPY_S)).site.settings
     kept_since = call.now - timedelta(days=settings.retention_days)
     good, rejected = post.rows()
@@ -80,3 +76,17 @@ async def post_readings(call: Call) -> Response:
         log("WARNING", "readings rejected", call.request, event="rejected", site=name, rows=len(rejected))
     rejected.sort(key=lambda item: item.index)
     return json_answer(ReadingsAnswer(stored=len(rows), rejected=rejected, server_time=call.now))
+
+
+async def _accepted(call: Call, site: str, model: type[Post], check: Callable[[Post], None]) -> Post:
+    """The body of a post whose times fit the server's clock; raises Failure, which the log tells too."""
+    try:
+        post = await call.body(model)
+        try:
+            check(post)
+        except ClockSkew as skew:
+            raise clock_skew(skew.loc, str(skew), call.now) from None
+    except Failure as failure:
+        log_now_and_then("WARNING", f"a post was refused: {failure}", call.request, event="rejected", site=site)
+        raise
+    return post

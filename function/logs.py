@@ -36,7 +36,8 @@ def log(severity: str, message: str, request: Request | None = None, **fields: A
     """Write one event: `severity` as Cloud Logging has it, a sentence, and what it is about."""
     if not os.environ.get("K_SERVICE"):
         details = " ".join(f"{name}={json.dumps(value)}" for name, value in fields.items())
-        sys.stderr.write(f"{severity.lower()}: {message}{' ' + details if details else ''}\n")
+        line = " ".join(message.split()) if severity != "ERROR" else message
+        sys.stderr.write(f"{severity.lower()}: {line}{' ' + details if details else ''}\n")
         return
     entry: dict[str, Any] = {"severity": severity, "message": message, **fields}
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")

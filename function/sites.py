@@ -153,7 +153,8 @@ class Sites:
                     continue  # nothing to write does not prove that the copy is still the store's
                 after = _with_asked(after, entry.asked)
                 try:
-                    version = await self.store.save(name, after, copy.version, summary(after, now))
+                    seen = summary(after, now) if copy.version is None or _minute(after) != _minute(copy.site) else None
+                    version = await self.store.save(name, after, copy.version, seen)
                 except Contended:
                     await asyncio.sleep(FIRST_PAUSE_S * 2**attempt * random.random())  # noqa: S311 - jitter
                     continue
@@ -206,10 +207,16 @@ def _rendered(copy: Copy, now: datetime) -> Documents:
 
 def summary(site: Site, now: datetime) -> dict[str, Any]:
     """What fleet queries look at: the minute of the last hearing (0: none; None: deleted) and the five powers."""
-    if site.deleted:
+    minute = _minute(site)
+    if minute is None:
         return {"minute": None, **dict.fromkeys(("pv_w", "grid_w", "battery_w", "load_w", "smart_load_w"))}
-    minute = int(site.heard_at.timestamp()) // 60 if site.heard_at else 0
     return {"minute": minute, **house_of(site).power(now)}
+
+
+def _minute(site: Site) -> int | None:
+    if site.deleted:
+        return None
+    return int(site.heard_at.timestamp()) // 60 if site.heard_at else 0
 
 
 def _successor(gone: Site) -> Site:

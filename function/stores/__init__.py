@@ -75,10 +75,11 @@ class Store(Protocol):
         """Read one site; None if nothing is stored under the name."""
         ...
 
-    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any]) -> object:
+    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any] | None) -> object:
         """Write a site if it still has `version` (None: if it does not exist) and return its new version.
 
-        `summary` holds what fleet queries look at: `minute` (of the last hearing, since the epoch) and the powers.
+        `summary` holds what fleet queries look at: `minute` (of the last hearing, since the epoch) and the powers. None
+        leaves it as it is: an index on it then moves once a minute per site, not with every post.
         Raises Contended, StoreUnavailable.
         """
         ...

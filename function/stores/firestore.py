@@ -85,9 +85,9 @@ class FirestoreStore:
             return None
         return Stored(Site.model_validate_json(snapshot.get("doc")), snapshot.update_time)
 
-    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any]) -> object:
+    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any] | None) -> object:
         """See `Store`. Costs one write."""
-        document = {"doc": site.model_dump_json(exclude_defaults=True), **summary}
+        document = {"doc": site.model_dump_json(exclude_defaults=True), **(summary or {})}
         with _translated():
             try:
                 if version is None:

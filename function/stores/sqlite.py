@@ -71,28 +71,22 @@ class SqliteStore:
 
         return await self._run(work)
 
-    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any]) -> object:
+    async def save(self, name: str, site: Site, version: object | None, summary: Mapping[str, Any] | None) -> object:
         """See `Store`."""
         doc = site.model_dump_json(exclude_defaults=True)
-        figures = [summary[field] for field in SUMMARY]
+        fields = {"doc": doc, **(summary or {})}
+        new = version + 1 if isinstance(version, int) else 1
 
         def work(db: sqlite3.Connection) -> object:
+            # Names of fields are constants of this program, so they may stand in the text.
+            values = {"site": name, "version": new, **fields}
             if version is None:
-                marks = ", ".join("?" * (len(SUMMARY) + 3))
-                done = db.execute(
-                    f"INSERT INTO sites (site, version, doc, {', '.join(SUMMARY)}) VALUES ({marks}) "  # noqa: S608
-                    "ON CONFLICT DO NOTHING",
-                    (name, 1, doc, *figures),
-                )
-                new = 1
+                marks = ", ".join(f":{field}" for field in values)
+                sql = f"INSERT INTO sites ({', '.join(values)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
             else:
-                assert isinstance(version, int)  # noqa: S101 - versions are this store's own
-                new = version + 1
-                fields = ", ".join(f"{field} = ?" for field in ("version", "doc", *SUMMARY))
-                done = db.execute(
-                    f"UPDATE sites SET {fields} WHERE site = ? AND version = ?",  # noqa: S608 - names are constants
-                    (new, doc, *figures, name, version),
-                )
+                changes = ", ".join(f"{field} = :{field}" for field in ("version", *fields))
+                sql = f"UPDATE sites SET {changes} WHERE site = :site AND version = :version - 1"  # noqa: S608
+            done = db.execute(sql, values)
             if done.rowcount != 1:
                 raise Contended(name)
             return new
