@@ -130,7 +130,7 @@ run "the_archive_holds_the_code_and_nothing_else" {
 
   assert {
     condition = alltrue([
-      for file in data.archive_file.source.source : can(regex("^(main\\.py|requirements\\.txt|(function|schemas)/.*\\.(py|html|json))$", file.filename))
+      for file in data.archive_file.source.source : can(regex("^(main\\.py|requirements\\.txt|(function|schemas)/.*\\.(py|html|css|js|json))$", file.filename))
     ])
     error_message = "Only code, locked requirements and what the code reads."
   }
