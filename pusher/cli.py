@@ -78,9 +78,7 @@ def run(
     """Read the devices and post them, for ever."""
     path, loaded = _config(config)
     if not once:
-        # The daemon is a fresh interpreter in this same process, without the command line's libraries in memory.
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606
+        _become_daemon(path)
     from pusher.once import run_once
     from pusher.run import InUse
 
@@ -150,6 +148,142 @@ def status(
 
 
 app.command("proxy")(proxy_command)
+
+
+@app.command()
+def devices(
+    name: Annotated[str | None, typer.Argument(help="Show this template's parameters and sources.")] = None,
+    *,
+    config: ConfigOption = None,
+) -> None:
+    """List the device templates, or explain one of them."""
+    from pusher.tables import show, template_list, template_page
+    from pusher.templates import TemplateError, load_template, template_names
+
+    folder = (config or default_path()).parent
+    try:
+        if name is not None:
+            show(*template_page(name, load_template(name, folder)))
+            return
+        show(template_list({name: load_template(name, folder) for name in template_names(folder)}))
+    except TemplateError as error:
+        raise _fail(str(error)) from None
+
+
+@app.command()
+def init(
+    *,
+    url: Annotated[str | None, typer.Option(help="Where the cloud function is.")] = None,
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the push token.")] = None,
+    pusher: Annotated[str | None, typer.Option(help="This pusher's name; default: the host's.")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE:INDEX=TEMPLATE,PARAMETER=VALUE...", help="A device; may be given several times."),
+    ] = None,
+    state_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: /var/lib/nrgkick-pusher.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: /run/nrgkick-pusher.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")] = Path("pusher.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Also over a file, or if a device fails.")] = False,
+) -> None:
+    """Ask for the cloud and the devices, try each at once, and write a commented configuration."""
+    from pusher import wizard
+    from pusher.tables import readings_table, show
+
+    if out.exists() and not force:
+        raise _fail(f"{out} exists already; name another file with --out, or write over it with --force")
+    url = url or typer.prompt("Where is the cloud function (https://...)")
+    if token_file is None:
+        token_file = out.parent.absolute() / "token"
+        if not token_file.exists():
+            _write_secret(token_file, typer.prompt("The push token", hide_input=True))
+    try:
+        answers = wizard.Answers(url, token_file.absolute(), pusher, state_dir, run_dir)
+        for text in device or ():
+            answers.devices.append(wizard.parse_device(text, out.parent))
+        if device:
+            for one in answers.devices:
+                read = asyncio.run(wizard.try_device(answers, one, out.parent, _quiet_log()))
+                show(readings_table(read))
+                if read[0].error and not force:
+                    raise _fail("a device cannot be read; correct it, or write the file all the same with --force")
+        else:
+            wizard.ask(answers, out.parent, _quiet_log(), prompt=typer.prompt, say=show)
+        if not answers.devices:
+            raise _fail("no device, no configuration")
+        wizard.write_configuration(answers, out)
+    except (Mistakes, ValueError) as error:
+        raise _fail(str(error)) from None
+    typer.echo(f'wrote {out}; try it with "nrgkick-pusher check --online", then "nrgkick-pusher run"')
+
+
+def _write_secret(path: Path, token: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(token.strip() + "\n")
+
+
+SIMULATED = """\
+cloud: {{url: {url}, token_file: {token_file}}}
+pusher: {pusher}
+state_dir: {folder}
+run_dir: {folder}
+archive: {{every: 10s, send_every: 30s}}
+devices:
+  - inverter: 0
+    info: {{name: Simulated roof}}
+    simulated: {{}}
+  - energy_meter: 0
+    info: {{name: Simulated grid, location: 1}}
+    simulated: {{}}
+  - battery: 0
+    info: {{name: Simulated battery}}
+    simulated: {{}}
+"""
+
+
+@app.command()
+def simulate(
+    *,
+    token_file: Annotated[Path, typer.Option(metavar="FILE", help="File that holds a push token.")],
+    url: Annotated[str, typer.Option(help="Where the cloud function is.")] = "http://127.0.0.1:8080",
+    pusher: Annotated[str, typer.Option(help="This pusher's name.")] = "simulated",
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="For its files.")] = Path("nrgkick-simulated"),
+) -> None:
+    """Run without hardware: a plausible day of sun, house and battery."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "pusher.yaml"
+    texts = {"url": url, "token_file": str(token_file.absolute()), "folder": str(folder.absolute()), "pusher": pusher}
+    path.write_text(SIMULATED.format(**{key: json.dumps(text) for key, text in texts.items()}), encoding="utf-8")
+    _become_daemon(_config(path)[0])
+
+
+@app.command()
+def service(
+    *,
+    config: ConfigOption = None,
+    install: Annotated[bool, typer.Option("--install", help="Write, enable and start it (needs root).")] = False,
+) -> None:
+    """Print the hardened systemd unit for this configuration, or install it."""
+    from pusher.service import UNIT_NAME, InstallError, unit_text
+    from pusher.service import install as install_unit
+
+    path, loaded = _config(config)
+    unit = unit_text(path.absolute(), loaded, Path(sys.argv[0]).absolute())
+    if not install:
+        typer.echo(unit, nl=False)
+        typer.echo(f"# To install it as {UNIT_NAME}: sudo nrgkick-pusher service --install --config {path}", err=True)
+        return
+    try:
+        for done in install_unit(unit, path.absolute(), loaded):
+            typer.echo(done)
+    except (InstallError, OSError) as error:
+        raise _fail(str(error)) from None
+
+
+def _become_daemon(path: Path) -> None:
+    """Become the daemon: a fresh interpreter in this same process, without the command line's libraries in memory."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606
 
 
 def _quiet_log() -> "StateLog":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 
 from pusher.durations import Duration
 from schemas.document import LOAD, BatteryInfo, EnergyMeterInfo, InverterInfo, Part, SmartLoadInfo
@@ -35,6 +35,21 @@ def size_bytes(written: Any) -> int:
     if isinstance(written, str) and (match := re.fullmatch(r"(\d{1,6})\s?(kB|MB|GB)", written.strip())):
         return int(match[1]) * _SIZES[match[2]]
     raise ValueError('a size is a whole number with its unit, such as "500kB", "100MB" or "2GB"')
+
+
+def _at_least_100_kb(size: int) -> int:
+    if size < 100_000:
+        raise ValueError("at least 100kB")
+    return size
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(size_bytes),
+    AfterValidator(_at_least_100_kb),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,6}\s?(kB|MB|GB)$", "examples": ["100MB"]}),
+]
+"""A field of a configuration: written as above, held as bytes."""
 
 
 def _cloud_url(url: str) -> str:
@@ -110,7 +125,7 @@ class Archive(Part):
 
     every: Annotated[Duration, AfterValidator(_at_most_a_quarter_hour)] = Field(60.0, description="length of a row")
     send_every: Annotated[Duration, at_least(1, "1s")] = 300.0
-    max_bytes: Annotated[int, BeforeValidator(size_bytes)] = Field(100_000_000, ge=100_000)
+    max_bytes: Size = 100_000_000
     max_age: Annotated[Duration, at_least(60, "1m")] = 30 * 86_400.0
 
 

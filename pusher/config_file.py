@@ -20,12 +20,14 @@ from schemas.document import Part
 from schemas.problem import FieldError, explain, nearest
 from schemas.site import Name
 
-__all__ = ["default_path", "load_config"]
+__all__ = ["CommonOptions", "FileOptions", "default_path", "load_config"]
 
 Place = tuple[str | int, ...]
 
 
-class _File(Part):
+class FileOptions(Part):
+    """The file's own keys; what stands in each of `devices` is judged one by one."""
+
     cloud: Cloud
     pusher: Name | None = Field(None, description="this pusher's name within the site; default: the host's")
     state_dir: str = "/var/lib/nrgkick-pusher"
@@ -35,7 +37,7 @@ class _File(Part):
     devices: list[dict[str, Any]] = Field(min_length=1)
 
 
-class _Common(Part):
+class CommonOptions(Part):
     """What every device may have beside its role and its source."""
 
     every: Annotated[Duration, at_least(0.2, "200ms")] = Field(5.0, description="how often it is read")
@@ -56,12 +58,12 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     data = written.data
     if not isinstance(data, dict):
         raise Mistakes([written.mistake((), 'a configuration begins with "cloud:" and "devices:"')])
-    top: _File | None = None
+    top: FileOptions | None = None
     try:
-        top = _File.model_validate(data)
+        top = FileOptions.model_validate(data)
         top.cloud.read_token()
     except ValidationError as error:
-        mistakes += [_mistake(written, (), "the file", item) for item in explain(error, _File)]
+        mistakes += [_mistake(written, (), "the file", item) for item in explain(error, FileOptions)]
     except OSError as error:
         mistakes.append(written.mistake(("cloud", "token_file"), f"token_file cannot be read: {error.strerror}"))
     except ValueError as error:
@@ -164,11 +166,11 @@ class _Device:
             return None
         return category, int(value)
 
-    def _common(self, entry: dict[str, Any]) -> _Common | None:
+    def _common(self, entry: dict[str, Any]) -> CommonOptions | None:
         try:
-            return _Common.model_validate({key: entry[key] for key in _Common.model_fields if key in entry})
+            return CommonOptions.model_validate({key: entry[key] for key in CommonOptions.model_fields if key in entry})
         except ValidationError as error:
-            self._explained((), error, _Common)
+            self._explained((), error, CommonOptions)
             return None
 
     def _info(self, role: tuple[str, int], info: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +187,9 @@ class _Device:
             return {}
 
     def _source(self, entry: dict[str, Any], category: str | None) -> tuple[str, BaseModel, str | None] | None:
-        rest = {key: value for key, value in entry.items() if key not in ROLES and key not in _Common.model_fields}
+        rest = {
+            key: value for key, value in entry.items() if key not in ROLES and key not in CommonOptions.model_fields
+        }
         kinds = [kind for kind in KINDS if kind in rest]
         if "template" in rest and not kinds:
             return self._template(rest, category)
@@ -200,7 +204,7 @@ class _Device:
         return None if options is None else (kinds[0], options, None)
 
     def _unknown(self, key: str) -> None:
-        known = [*_Common.model_fields, *KINDS, "template"]
+        known = [*CommonOptions.model_fields, *KINDS, "template"]
         meant = nearest(key, known)
         hint = f'did you mean "{meant}"?' if meant else f"known keys: {', '.join(known)}"
         place = (*self._place, key)
@@ -215,7 +219,7 @@ class _Device:
             kind, given = expand(name, parameters, category, self._folder)
         except TemplateError as error:
             for place, text in error.found:
-                self._wrong(place, text)
+                self._wrong(tuple(place), text)
             return None
         options = self._options(kind, given, category, ("template",))
         return None if options is None else (kind, options, name)

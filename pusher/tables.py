@@ -1,6 +1,6 @@
 """What the commands show in a terminal. Texts of devices are escaped before they get there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -10,8 +10,9 @@ from rich.table import Table
 
 from pusher.config import role_title
 from pusher.readers import Device
+from pusher.templates import Template
 
-__all__ = ["readings_table", "show", "status_tables"]
+__all__ = ["readings_table", "show", "status_tables", "template_list", "template_page"]
 
 
 def show(*tables: RenderableType) -> None:
@@ -90,3 +91,34 @@ def status_tables(status: dict[str, Any]) -> Iterable[RenderableType]:
 
 def _last(ago_s: float | None) -> str:
     return "nothing sent yet" if ago_s is None else f"last got through {ago_s:.0f} s ago"
+
+
+def template_list(templates: Mapping[str, Template]) -> Table:
+    """The device templates by maker, with what each delivers."""
+    table = _table("template", "maker", "product", "delivers")
+    for name, template in sorted(templates.items(), key=lambda item: (item[1].maker.lower(), item[0])):
+        delivers = ", ".join(template.delivers)
+        table.add_row(f"[bold]{_plain(name)}[/]", _plain(template.maker), _plain(template.product), _plain(delivers))
+    return table
+
+
+def template_page(name: str, template: Template) -> Iterable[RenderableType]:
+    """One template: what it asks for, what it delivers, and where its facts come from."""
+    yield f"[bold]{_plain(name)}[/]: {_plain(template.maker)}, {_plain(template.product)}"
+    if template.notes:
+        yield _plain_lines(template.notes.strip())
+    parameters = _table("parameter", "what it is", "default")
+    for key, parameter in template.parameters.items():
+        default = "may be left out" if parameter.default is None and parameter.optional else parameter.default
+        parameters.add_row(_plain(key), _plain(parameter.help), "needed" if default is None else _plain(default))
+    yield parameters
+    delivers = _table("delivers", "values", "read by")
+    for role, kinds in template.delivers.items():
+        for kind, options in kinds.items():
+            keys = ", ".join(options.get("values", {})) if isinstance(options, dict) else ""
+            delivers.add_row(_plain(role), _plain(keys or "what the device says of itself"), _plain(kind))
+    yield delivers
+    tried = {"documentation": "checked against documentation only", "device": "tried on the device"}[template.checked]
+    yield f"{tried}; sources:"
+    for source in template.sources:
+        yield _plain(f"  {source}")
