@@ -27,7 +27,7 @@ from schemas.history import RESOLUTIONS, Step, day_of, day_span
 __all__ = ["get_chart"]
 
 MOST_DAYS = 31
-WIDTH, HEIGHT = 800, 380
+WIDTH, HEIGHT = 720, 360
 CURVES = (("Sun", "pv_w"), ("Grid", "grid_w"), ("Battery", "battery_w"), ("House", "load_w"), ("Smart load", "smart_load_w"))  # fmt: skip  # noqa: E501
 BARS = (("Sun", "pv_wh"), ("From the grid", "import_wh"), ("To the grid", "export_wh"), ("House", "load_wh"))
 COLORS = {
@@ -38,10 +38,10 @@ COLORS = {
 """Per quantity the colour in the light and in the dark."""
 
 STYLE = """
-svg{--ground:#fff;--ink:#17211d;--dim:#5a6862;--edge:#dfe5e2;font-family:system-ui,sans-serif;font-size:13px}
+svg{--ground:#fff;--ink:#17211d;--dim:#5a6862;--edge:#dfe5e2;font-family:system-ui,sans-serif;font-size:14px}
 .background{fill:none}text{fill:var(--dim);text-anchor:middle}
 .axis.y text{text-anchor:end}.axis text.major{fill:var(--ink)}
-.title{fill:var(--ink);font-size:15px;font-weight:600}.legends text{fill:var(--ink);text-anchor:start}
+.title{fill:var(--ink);font-size:16px;font-weight:600}.legends text{fill:var(--ink);text-anchor:start}
 .guide,.axis .line{fill:none;stroke:var(--edge)}.axis.x .guide{stroke:none}
 .axis.y .axis.major.line{stroke:var(--dim)}
 .line{fill:none;stroke-width:2;stroke-linejoin:round}.no_data{font-size:20px;fill:var(--dim)}
@@ -147,11 +147,16 @@ def _draw(picture: _Picture) -> tuple[bytes, str]:
     """The picture as SVG, and the hash of its style as a policy names it."""
     from pygal.graph.bar import Bar
     from pygal.graph.line import Line
+    from pygal.style import Style
 
     unit = "kW" if picture.curves else "kWh"
+
+    class Sizes(Style):  # by these pygal leaves room for the letters that STYLE sets
+        label_font_size = major_label_font_size = legend_font_size = 14
+
     major_every = max(1, len(picture.places) // 8)
     chart: Any = (Line if picture.curves else Bar)(
-        js=(), css=(), no_prefix=True, width=WIDTH, height=HEIGHT, title=picture.title, margin=10,
+        js=(), css=(), style=Sizes, no_prefix=True, width=WIDTH, height=HEIGHT, title=picture.title, margin=10,
         allow_interruptions=True, show_dots=picture.curves, legend_at_bottom=True, legend_box_size=10,
         legend_at_bottom_columns=max(1, len(picture.series)), x_labels=picture.places, x_labels_major_every=major_every,
         show_minor_x_labels=False, show_y_labels=bool(picture.series), truncate_label=-1,

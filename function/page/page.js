@@ -45,6 +45,9 @@ function watts(value) {
 function energy(wh) {
   return wh < 100_000_000 ? `${number(wh / 1000, 1)} kWh` : `${number(wh / 1_000_000, 1)} MWh`;
 }
+function signed(value) {
+  return watts(value).replace("-", "−");
+}
 function percent(value) {
   return `${number(value, value % 1 ? 1 : 0)} %`;
 }
@@ -62,6 +65,9 @@ function clock(time, zone) {
   const sameDay = dayOf(at, zone) === dayOf(new Date(serverNow_ms()), zone);
   const style = sameDay ? { timeStyle: "medium" } : { dateStyle: "medium", timeStyle: "short" };
   return new Intl.DateTimeFormat("en-GB", { ...style, timeZone: zone }).format(at);
+}
+function humane(words, zone) { // times as the server writes them, as a clock of the site shows them
+  return words.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => clock(time, zone));
 }
 function dayOf(at, zone) {
   return new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(at);
@@ -326,7 +332,7 @@ function drawSites() {
   const { sites, next_page_token: more } = list.answer;
   const old = isOld(list);
   const empty = !sites.length && pages.length === 1;
-  drawStart(empty, "home");
+  drawStart(empty, null);
   show($("sites"), !empty);
   show($("sites-list"), !empty);
   const dark = sites.filter((site) => site.status !== "live");
@@ -345,10 +351,12 @@ function drawSites() {
     text(row.querySelector(".since"), site.status !== "live" && why ? reason(why.whole) || heard : heard);
     row.classList.toggle("old", old);
     row.querySelectorAll("[data-of]").forEach((cell) => {
-      const charged = cell.dataset.of === "battery_w" && site.soc !== null ? ` · ${percent(Math.round(site.soc))}` : "";
-      const value = site.power[cell.dataset.of];
-      text(cell, (value === null ? "–" : watts(value)) + charged);
-      cell.classList.toggle("unknown", old || value === null);
+      const of = cell.dataset.of;
+      const value = site.power[of];
+      const charged = of === "battery_w" && site.soc !== null ? percent(Math.round(site.soc)) : "";
+      const direction = of === "grid_w" ? way(value, "drawn", "fed in") : of === "battery_w" ? way(value, "discharging", "charging") : "";
+      drawPower(cell.querySelector(".watts"), value === null ? null : Math.abs(value), old);
+      text(cell.querySelector(".small"), [direction, charged].filter(Boolean).join(" · "));
     });
   });
   show($("pages"), pages.length > 1 || Boolean(more));
@@ -377,10 +385,12 @@ function drawUpdated(got, zone) {
   show($("updated"), true);
   text($("updated"), `as of ${clock(serverNow_ms() - since_s(got) * 1000, zone)}`);
 }
-function drawStart(yes, name) {
+function drawStart(yes, name) { // `name`: the site that is looked at, or null for an empty list
   show($("start"), yes);
   if (!yes) return;
-  text($("start-token"), `nrgkick-cloud token --site ${name} --scope push > token`);
+  show($("start-back"), name !== null && me.site === "*");
+  text($("start-title"), name === null ? "No site has been heard of yet" : `Nothing has been heard of ${name} yet`);
+  text($("start-token"), `nrgkick-cloud token --site ${name ?? "home"} --scope push > token`);
   text($("start-origin"), location.origin);
 }
 
@@ -417,12 +427,13 @@ function drawSite(name) {
   drawState($("site-state"), site.status, old);
   drawUpdated(seen, zone);
   document.title = `${site.name || name} · ${old ? "not connected" : STATES[site.status]} · nrgkick-cloud`;
-  const why = site.status === "new" ? "" : [reason(site), site.why && `The wallbox gets no surplus: ${site.why}`].filter(Boolean).join(". ");
+  const told = site.settings.on_stale === "no_surplus" ? "that there is no surplus" : "nothing, for nobody knows the surplus";
+  const why = [reason(site), site.why && `The wallbox is told ${told}`].filter(Boolean).map((words) => `${words[0].toUpperCase()}${words.slice(1)}.`).join(" ");
   text($("site-why"), why);
   mark($("site-why"), "state", site.status);
   show($("site-why"), Boolean(why));
   drawFlow(site, zone, old);
-  drawWallbox(site, zone);
+  drawWallbox(site, zone, old);
   drawDevices(site, zone, old);
 }
 const FLOWS = [ // node, its power, its category, words for more and less than zero, whether more than zero flows to the house's hub
@@ -442,8 +453,8 @@ function drawFlow(site, zone, old) {
     group.style.display = path.style.display = there ? "" : "none";
     mark(group, "known", value === null ? "no" : "yes");
     text(group.querySelector(".watts"), value === null ? "unknown" : watts(Math.abs(value)));
-    const charged = node === "battery" && site.soc !== null && !stale ? percent(Math.round(site.soc)) : "";
-    text(group.querySelector(".way-words"), [value === null ? "" : way(value, more, less), charged].filter(Boolean).join(" "));
+    text(group.querySelector(".way-words"), value === null ? "" : way(value, more, less));
+    if (node === "battery") text(group.querySelector(".charged"), site.soc === null || stale ? "" : percent(Math.round(site.soc)));
     mark(path, "flows", value === null ? "unknown" : Math.abs(value) < 1 ? "none" : value > 0 === inward ? "in" : "out");
   });
   text($("flow-words"), flowWords(stale ? {} : site.power, stale ? null : site.soc));
@@ -464,16 +475,19 @@ function flowWords(power, soc) {
   if (smart !== null) words.push(`${watts(smart)} of it the smart load`);
   return words.length ? `${words.join(", ")}.` : "What flows is not known now.";
 }
-function drawWallbox(site, zone) {
+function drawWallbox(site, zone, old) {
   const asked = site.wallbox;
   const { on_stale: onStale, stale_after_s: staleAfter_s, members } = site.settings;
   show($("wallbox-values"), Boolean(asked?.device_values));
   if (asked) {
     const age_s = Math.max(0, (serverNow_ms() - Date.parse(asked.at)) / 1000);
-    text($("wallbox-asked"), `Last asked ${ago(age_s)} ago, at ${clock(asked.at, zone)}${age_s > 120 ? ". That is long: is its proxy up?" : "."}`);
+    text($("wallbox-asked"), old
+      ? `Last known: it asked at ${clock(asked.at, zone)}.`
+      : `Last asked ${ago(age_s)} ago, at ${clock(asked.at, zone)}${age_s > 120 ? ". That is long: is its proxy up?" : "."}`);
+    $("wallbox-values").classList.toggle("old", old || age_s > staleAfter_s);
     text($("wallbox-told"), asked.status === 200
-      ? asked.detail === "fresh" || !asked.detail ? "It was told what is fresh:" : `It was told: ${asked.detail}.`
-      : `It was told nothing (${asked.status}): ${asked.detail}.`);
+      ? asked.detail === "fresh" || !asked.detail ? "It was told what is fresh:" : `It was told: ${humane(asked.detail, zone)}.`
+      : `It was told nothing (${asked.status}): ${humane(asked.detail, zone)}.`);
   } else {
     text($("wallbox-asked"), "It has not asked yet.");
     text($("wallbox-told"), "In its app, set the Custom API to the address of your local proxy; nrgkick-pusher proxy writes one.");
@@ -487,12 +501,12 @@ function told(values) {
   const pairs = [];
   Object.keys(TITLES).forEach((category) => {
     if (category === "load_power_w") {
-      if (category in values) pairs.push([TITLES[category], watts(values[category])]);
+      if (category in values) pairs.push([TITLES[category], signed(values[category])]);
       return;
     }
     Object.entries(values[category] ?? {}).forEach(([index, device]) => {
       const charged = "soc" in device ? ` · ${percent(device.soc)}` : "";
-      pairs.push([`${TITLES[category]} ${index}`, watts(device[POWER_KEYS[category]]) + charged]);
+      pairs.push([`${TITLES[category]} ${index}`, signed(device[POWER_KEYS[category]]) + charged]);
     });
   });
   return pairs;
@@ -507,7 +521,7 @@ function drawDevices(site, zone, old) {
     const kind = device.index === null ? "" : `${TITLES[device.category]} ${device.index}`;
     text(row.querySelector(".kind"), [kind, device.info.model].filter(Boolean).join(" · "));
     const sign = device.category === "energy_meters" ? way(power, "drawn", "fed in") : device.category === "batteries" ? way(power, "discharging", "charging") : "";
-    text(row.querySelector(".power"), power === undefined ? "–" : [watts(sign ? Math.abs(power) : power), sign].filter(Boolean).join(" "));
+    text(row.querySelector(".power"), power === undefined ? "–" : [sign ? watts(Math.abs(power)) : signed(power), sign].filter(Boolean).join(" "));
     text(row.querySelector(".more"), Object.entries(VALUE_WORDS).filter(([key]) => values[key] !== undefined && values[key] !== null)
       .map(([key, [words, form]]) => `${words} ${form(values[key])}`).join(", "));
     const age_s = device.age_s === null ? null : Math.max(0, device.age_s + since_s(seen));
@@ -529,13 +543,19 @@ async function loadHistory(name) {
   text($("day-title"), shown === today ? "Today" : new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeZone: "UTC" }).format(Date.parse(shown)));
   $("later").disabled = shown === today;
   const path = `/api/v1/sites/${name}`;
-  picture($("day-chart"), `${path}/chart.svg?day=${shown}`, `Power over the day, ${shown}`);
-  picture($("week-chart"), `${path}/chart.svg?day=${today}&days=7`, `Energy of the seven days up to ${today}`);
-  const span = async (from, to, into) => { // whole days of the site's zone
+  const span = async (from, to, which, chart, words) => { // whole days of the site's zone
     const { totals } = await ask(`${path}/history?from=${from}&to=${dayAfter(to, 1)}&resolution=1d`);
-    if (wanted() === name && shown === (day ?? today)) tiles(into, totalsOf(totals));
+    if (wanted() !== name || shown !== (day ?? today)) return;
+    const empty = Object.values(totals).every((value) => value === null);
+    show($(`${which}-totals`), !empty);
+    tiles($(`${which}-totals`), totalsOf(totals));
+    if (empty) note($(`${which}-chart`), "Nothing is kept of this time.");
+    else picture($(`${which}-chart`), `${path}/${chart}`, words);
   };
-  await Promise.all([span(shown, shown, $("day-totals")), span(dayAfter(today, -6), today, $("week-totals"))]);
+  await Promise.all([
+    span(shown, shown, "day", `chart.svg?day=${shown}`, `Power over the day, ${shown}`),
+    span(dayAfter(today, -6), today, "week", `chart.svg?day=${today}&days=7`, `Energy of the seven days up to ${today}`),
+  ]);
 }
 function totalsOf(totals) {
   const share = (value) => (value === null ? "–" : percent(Math.round(value * 100)));
@@ -547,19 +567,21 @@ function totalsOf(totals) {
     ["Self-sufficient", share(totals.self_sufficiency)], ["Sun used here", share(totals.self_consumption)],
   ];
 }
+function note(place, words) {
+  const paragraph = document.createElement("p");
+  paragraph.textContent = words;
+  place.dataset.wanted = "";
+  place.replaceChildren(paragraph);
+}
 async function picture(place, address, words) {
-  const image = new Image(800, 380);
+  const image = new Image(720, 360);
   image.alt = words;
   image.src = address;
   place.dataset.wanted = address;
   try {
     await image.decode();
   } catch {
-    if (place.dataset.wanted === address && !place.querySelector("img")) {
-      const note = document.createElement("p");
-      note.textContent = "There is no chart now.";
-      place.replaceChildren(note);
-    }
+    if (place.dataset.wanted === address && !place.querySelector("img")) note(place, "There is no chart now.");
     return;
   }
   if (place.dataset.wanted === address) place.replaceChildren(image);
