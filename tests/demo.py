@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -80,7 +81,9 @@ def main() -> int:
                 tokens[site] = _token(site, "read", store)
                 config = _configured(folder / site, url, site, house, _token(site, "push", store))
                 stack.enter_context(_started(folder / f"{site}.log", "nrgkick-pusher", "run", "--config", str(config)))
-            console.print(f"The function listens on {url}; two pushers send to it. End with Ctrl-C.\n")
+            _cloud("sites", "set", "farm", "--name", "Both together", *members(), "--store", store)
+            tokens["farm"] = _token("farm", "read", store)
+            _invite(console, url, _token("*", "fleet", store, "--expires", "1d"))
             return _watch(console, url, tokens, arguments.seconds)
         except KeyboardInterrupt:
             console.print("\nEnded; everything that the demo started ends with it.")
@@ -137,9 +140,29 @@ def _wait_until_up(url: str, log: Path) -> None:
     raise DemoError(f"the function did not start within {START_PATIENCE_S} s; it said:\n{log.read_text()[-2000:]}")
 
 
-def _token(site: str, scope: str, store: str) -> str:
-    command = [BIN / "nrgkick-cloud", "token", "--site", site, "--scope", scope, "--store", store]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def _cloud(*arguments: str) -> str:
+    done = subprocess.run([BIN / "nrgkick-cloud", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise DemoError(f"nrgkick-cloud {arguments[0]}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def _token(site: str, scope: str, store: str, *more: str) -> str:
+    return _cloud("token", "--site", site, "--scope", scope, "--store", store, *more)
+
+
+def members() -> list[str]:
+    """What makes a site a composite of all houses."""
+    return [word for site in HOUSES for word in ("--member", site)]
+
+
+def _invite(console: Console, url: str, token: str) -> None:
+    """Say where the page is, and open it where there is a screen. The token ends with the demo's store."""
+    console.print(f"The page: {url}/  Sign in with this demo's token:")
+    console.print(Text(token, style="bold"), soft_wrap=True)
+    console.print("Two pushers send to the function. End with Ctrl-C.\n")
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin":
+        webbrowser.open(url)
 
 
 def _configured(folder: Path, url: str, site: str, house: dict[str, Any], token: str) -> Path:
@@ -173,7 +196,9 @@ def _watch(console: Console, url: str, tokens: dict[str, str], seconds: float | 
             live.update(_picture(read), refresh=True)
             time.sleep(1)
     good = all(status == 200 and {"inverters", "energy_meters"} <= set(values) for status, values in read.values())
-    console.print("Both sites were read live." if good else "[red]Not every site was read live.[/red]")
+    console.print(
+        "Both sites were read live, and what they are together." if good else "[red]Not every site was read live.[/red]"
+    )
     return 0 if good else 1
 
 
@@ -193,8 +218,8 @@ def _picture(read: dict[str, tuple[int, dict[str, Any]]]) -> Group:
 
 def _figures(values: dict[str, Any]) -> list[str]:
     def watts(category: str, key: str) -> str:
-        device = values.get(category, {}).get("0")
-        return f"{device[key]} W" if device else "-"
+        devices = values.get(category, {}).values()
+        return f"{sum(device[key] for device in devices)} W" if devices else "-"
 
     soc = values.get("batteries", {}).get("0", {}).get("soc")
     return [

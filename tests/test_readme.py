@@ -28,7 +28,7 @@ def test_make_demo_in_a_fresh_clone_shows_both_sites_live_and_leaves_nothing(tmp
         cwd=clone, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Both sites were read live." in done.stdout
+    assert "Both sites were read live" in done.stdout
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(clone) not in running
 
