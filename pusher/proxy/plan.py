@@ -137,7 +137,7 @@ def as_listen(text: str) -> Listen:
         raise PlanError(f"--listen {_shown(text)}: this is no address; {example}") from None
     if address.is_unspecified:
         raise PlanError(f"--listen {text}: this would answer on every network of the machine; {example}")
-    if address.is_multicast or address.is_reserved:
+    if address.is_multicast or (address.version == 4 and address.is_reserved):
         raise PlanError(f"--listen {text}: no machine has this address; {example}")
     return Listen(str(address), int(match[3]))
 

@@ -1,148 +1,25 @@
-"""A house for the proxy: the real function behind TLS, the real pusher, and nginx or Caddy as `run` starts them."""
+"""Fixtures: a house for the proxy, made of the parts in `house`."""
 
-import json
-import os
-import re
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
-from typer.testing import CliRunner
 
-from pusher.cli import app
-from tests.conftest import ROOT, free_port, need, stop, wait_for_port
+from tests.conftest import free_port, need
 from tests.proxy.cloud import Authority, Cloud
-from tests.proxy.wallbox import Answer, ask
-
-CLOUD_COMMAND, PUSHER_COMMAND = (ROOT / ".venv/bin" / name for name in ("nrgkick-cloud", "nrgkick-pusher"))
-Processes = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@dataclass(frozen=True)
-class Function:
-    """The real function, over SQLite."""
-
-    url: str
-    store: str
-
-    def token(self, site: str, scope: str) -> str:
-        made = subprocess.run(
-            [CLOUD_COMMAND, "token", "--site", site, "--scope", scope, "--store", self.store],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return made.stdout.strip()
+from tests.proxy.house import Function, Processes, Proxy, Pusher, run_proxy, running_function, token_files
 
 
 @pytest.fixture(scope="session")
 def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
-    folder = tmp_path_factory.mktemp("function")
-    port, store = free_port(), f"sqlite:{folder / 'cloud.db'}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [CLOUD_COMMAND, "serve", "--port", str(port), "--store", store],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_for_port(port, process)
-            yield Function(f"http://127.0.0.1:{port}", store)
-        finally:
-            stop(process)
+    with running_function(tmp_path_factory.mktemp("function")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def tokens(function: Function, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files with tokens: `read` and `push` of a site with a pusher, `nothing` of a site never heard of."""
-    folder = tmp_path_factory.mktemp("tokens")
-    made = {"read": ("home", "read"), "push": ("home", "push"), "nothing": ("empty", "read")}
-    files = {}
-    for name, (site, scope) in made.items():
-        files[name] = folder / name
-        files[name].touch(mode=0o600)
-        files[name].write_text(function.token(site, scope) + "\n")
-    return files
-
-
-class Pusher:
-    """The real pusher, as a process, over a simulated house."""
-
-    def __init__(self, folder: Path, cloud_url: str, token_file: Path) -> None:
-        folder.mkdir()
-        self.socket = folder / "run" / "pusher.sock"
-        self.config = folder / "pusher.yaml"
-        document = {
-            "cloud": {"url": cloud_url, "token_file": str(token_file)},
-            "pusher": "barn-pi",
-            "state_dir": str(folder / "state"),
-            "run_dir": str(self.socket.parent),
-            "devices": [
-                {"inverter": 0, "every": "1s", "simulated": {}, "info": {"name": "Roof"}},
-                {"energy_meter": 0, "every": "1s", "simulated": {}, "info": {"name": "Grid", "location": 1}},
-            ],
-        }
-        self.config.write_text(json.dumps(document))  # JSON is YAML
-        self._log_file = folder / "log"
-        self.start()
-
-    def start(self) -> None:
-        with self._log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [PUSHER_COMMAND, "run", "--config", self.config], stdout=log, stderr=log, start_new_session=True
-            )
-        wait_until(self._answers, "the pusher answers at its socket")
-
-    def _answers(self) -> bool:
-        if self.process.poll() is not None:
-            pytest.fail(f"the pusher ended:\n{self._log_file.read_text()}")
-        return local_status(self.socket) == 200
-
-    def send(self, sig: signal.Signals) -> None:
-        os.killpg(self.process.pid, sig)
-
-    def kill(self) -> None:
-        self.send(signal.SIGKILL)
-        self.process.wait()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.send(signal.SIGCONT)
-            stop(self.process)
-
-
-def local_status(path: Path) -> int | None:
-    """What the socket answers to the wallbox's question; None: nobody is there."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
-        try:
-            connection.connect(str(path))
-            connection.sendall(b"GET /api/v1/values.json HTTP/1.0\r\n\r\n")
-            return int(connection.recv(100).split()[1])
-        except OSError:
-            return None
-
-
-def lacking(what: str) -> NoReturn:
-    """Skip loudly what this machine does not allow; an error where CI insists on it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def wait_until(happened: Callable[[], object], what: str, patience_s: float = 60) -> None:
-    end = time.monotonic() + patience_s
-    while not happened():
-        if time.monotonic() > end:
-            pytest.fail(f"not within {patience_s} s: {what}")
-        time.sleep(0.05)
+    return token_files(function, tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture(scope="session")
@@ -173,33 +50,6 @@ def cloud(function: Function, authority: Authority) -> Iterator[Cloud]:
     cloud.close()
 
 
-@dataclass
-class Proxy:
-    """A running proxy."""
-
-    folder: Path
-    port: int
-    process: "subprocess.Popen[bytes]"
-    log_file: Path
-
-    def ask(self, sent: bytes | None = None) -> Answer:
-        return ask(self.port, sent)
-
-    @property
-    def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
-
-    def wait_for_log(self, pattern: str) -> None:
-        wait_until(lambda: re.search(pattern, self.log), f"{pattern!r} in the proxy's log")
-
-
-def write_proxy(kind: str, *words: object) -> str:
-    """`nrgkick-pusher proxy`, in this process; what it said."""
-    result = CliRunner().invoke(app, ["proxy", kind, *map(str, words)])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.fixture(params=["nginx", "caddy"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Each proxy in turn."""
@@ -214,31 +64,13 @@ def start_proxy(
     """Writes a proxy before the cloud and starts its `run`; named words replace the usual ones."""
 
     def start(kind: str, *flags: object, before: tuple[object, ...] = (), **named: object) -> Proxy:
-        listen = str(named.get("listen") or f"127.0.0.1:{free_port()}")
-        address, port = listen.rpartition(":")[0].strip("[]"), int(listen.rpartition(":")[2])
-        folder = tmp_path / f"proxy-{port}"
-        words = {
-            "out": folder,
-            "listen": listen,
+        usual = {
+            "listen": f"127.0.0.1:{free_port()}",
             "cloud": f"https://localhost:{cloud.port}",
-            "token-file": tokens["read"],
+            "token_file": tokens["read"],
             "socket": home.socket,
             "ca": authority.file,
-        } | {name.replace("_", "-"): value for name, value in named.items()}
-        given = [word for name, value in words.items() if value is not None for word in (f"--{name}", value)]
-        write_proxy(kind, *given, *flags)
-        log_file = folder / "log"
-        with log_file.open("wb") as log:
-            process = processes(*before, folder / "run", stdout=log, stderr=log, env={**os.environ, "LC_ALL": "C"})
-        proxy = Proxy(folder, port, process, log_file)
-        wait_until(lambda: _listens(proxy, address), "the proxy listens")
-        return proxy
+        }
+        return run_proxy(tmp_path, processes, kind, *flags, before=before, **(usual | named))
 
     return start
-
-
-def _listens(proxy: Proxy, address: str) -> bool:
-    if proxy.process.poll() is not None:
-        pytest.fail(f"run ended with {proxy.process.returncode}:\n{proxy.log}")
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        return probe.connect_ex((address, proxy.port)) == 0

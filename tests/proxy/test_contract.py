@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from tests.proxy.cloud import Cloud, in_chunks
-from tests.proxy.conftest import Proxy, lacking
+from tests.proxy.house import Proxy, lacking
 from tests.proxy.wallbox import INFO, VALUES, request
 
 Start = Callable[..., Proxy]

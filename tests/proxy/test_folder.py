@@ -14,7 +14,7 @@ import pytest
 from pusher.proxy.plan import Kind
 from tests.conftest import need
 from tests.proxy.cloud import Authority, Cloud, always, slow
-from tests.proxy.conftest import Proxy, Pusher, lacking, wait_until, write_proxy
+from tests.proxy.house import Proxy, Pusher, lacking, wait_until, write_proxy
 from tests.proxy.wallbox import VALUES, request
 
 Start = Callable[..., Proxy]

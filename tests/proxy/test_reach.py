@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.proxy.cloud import Authority, Cloud, always, slow
-from tests.proxy.conftest import Proxy, Pusher, local_status, wait_until
+from tests.proxy.house import Proxy, Pusher, local_status, wait_until
 from tests.proxy.wallbox import INFO, VALUES, request
 
 Start = Callable[..., Proxy]

@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import free_port, need, stop, wait_for_port
 from tests.proxy.cloud import Cloud
-from tests.proxy.conftest import Function, Proxy, wait_until, write_proxy
+from tests.proxy.house import Function, Proxy, wait_until, write_proxy
 from tests.proxy.test_reach import assert_soon, assert_values, poll
 
 Start = Callable[..., Proxy]
