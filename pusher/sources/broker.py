@@ -99,6 +99,10 @@ class Broker:
             raise SourceError(f"the broker {self.address} {self._trouble or connected}")
         return self._arrived[topic]
 
+    def arrived(self) -> dict[str, Arrived]:
+        """The last message of every topic that has sent one."""
+        return dict(self._arrived)
+
     @property
     def trouble(self) -> str:
         """Why there is no connection now; empty if there is one."""

@@ -134,15 +134,17 @@ async def _mqtt(messages, folder):
             publishing.cancel()
 
 
+def playing(case, folder):
+    """The case's device, on real servers; gives the parameters that lead to it."""
+    if "http" in case:
+        return _http(case["http"])
+    return _mqtt(case["mqtt"], folder) if "mqtt" in case else _modbus(case)
+
+
 async def play(name, case, folder):
     """What the template reads for each role of `expect`."""
     async with AsyncExitStack() as stack:
-        if "http" in case:
-            at = await stack.enter_async_context(_http(case["http"]))
-        elif "mqtt" in case:
-            at = await stack.enter_async_context(_mqtt(case["mqtt"], folder))
-        else:
-            at = await stack.enter_async_context(_modbus(case))
+        at = await stack.enter_async_context(playing(case, folder))
         shared = Shared()
         stack.push_async_callback(shared.close)
         found = {}

@@ -1,5 +1,7 @@
 """Every template reads its product as documented, with the document's signs, and says clearly what it misses."""
 
+import pickle
+
 import pytest
 
 from pusher.sources import source_module
@@ -56,7 +58,8 @@ def test_every_role_makes_valid_options_with_nothing_but_what_is_needed(name):
         needed["serial"] = "/dev/ttyUSB0"
     for role in template.delivers:
         kind, options = expand(name, needed, CATEGORY_OF[role], None)
-        source_module(kind).Options.model_validate(options)
+        read = source_module(kind).Options.model_validate(options)
+        assert pickle.loads(pickle.dumps(read)) == read  # it is judged in another process
         assert "${" not in str(options)
         assert "None" not in str(options)
 
