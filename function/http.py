@@ -7,7 +7,7 @@ a small client. Source: design sections 3 and 3.5; RFC 9457.
 import asyncio
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -30,13 +30,14 @@ GZIP_WINDOW = 31  # zlib's number for "a gzip member, and nothing else"
 class Answer(Response):
     """A response whose body and headers stand already, so that sending it costs nothing more."""
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        """Take the body as it is; `Content-Length` is added."""
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]]) -> None:
+        """Take the body as it is; `Content-Length` is added. Headers may stand as bytes already."""
         self.status_code = status
         self.body = body
         self.background = None
-        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-        self.raw_headers.append((b"content-length", str(len(body)).encode()))
+        if isinstance(headers, Mapping):
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
 
 
 class Failure(Exception):

@@ -75,7 +75,8 @@ class _Entry:
     copy: Copy | None = None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     reading: asyncio.Task[Copy] | None = None
-    asked: WallboxAsked | None = None
+    asked: tuple[datetime, Documents] | None = None
+    """When the wallbox last asked this instance, and what it was told."""
 
 
 class Sites:
@@ -162,9 +163,9 @@ class Sites:
                 return entry.copy
         raise StoreUnavailable("too many writers change this site at once; try again")
 
-    def asked(self, name: str, asked: WallboxAsked) -> None:
+    def asked(self, name: str, at: datetime, told: Documents) -> None:
         """Remember what the wallbox was told; it is written with the next live post."""
-        self._entry(name).asked = asked
+        self._entry(name).asked = at, told
 
     def last_asked(self, name: str, site: Site) -> WallboxAsked | None:
         """When the wallbox last asked, as far as this instance or the store knows."""
@@ -224,7 +225,10 @@ def _successor(gone: Site) -> Site:
     return Site(settings=gone.settings)
 
 
-def _with_asked(site: Site, asked: WallboxAsked | None) -> Site:
-    if asked is None or (site.wallbox is not None and site.wallbox.at >= asked.at):
+def _with_asked(site: Site, asked: tuple[datetime, Documents] | None) -> Site:
+    if asked is None or (site.wallbox is not None and site.wallbox.at >= asked[0]):
         return site
-    return site.model_copy(update={"wallbox": asked})
+    at, told = asked
+    values = told.values["device_values"] if told.values else None
+    wallbox = WallboxAsked(at=at, status=200 if values else 503, detail=told.detail, device_values=values)
+    return site.model_copy(update={"wallbox": wallbox})

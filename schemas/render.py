@@ -4,8 +4,10 @@ One rule stands above all: never show an old number as if it were now. A documen
 says until when it holds. Source of every rule: design sections 3.1 and 5.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from schemas.document import LOAD, nested
@@ -16,7 +18,7 @@ from schemas.times import format_time
 __all__ = ["Documents", "documents", "render"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Documents:
     """What the wallbox may be told at one moment."""
 
@@ -28,6 +30,20 @@ class Documents:
     """Why `values` is what it is, for people."""
     until: datetime | None
     """The last moment at which `values` holds by itself; None: until something is posted."""
+
+    @cached_property
+    def values_body(self) -> bytes:
+        """`values` as it is sent. Only where there are values."""
+        return _body(self.values)
+
+    @cached_property
+    def info_body(self) -> bytes:
+        """`info` as it is sent. Only where there is one."""
+        return _body(self.info)
+
+
+def _body(document: dict[str, Any] | None) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def render(site: Site, now: datetime) -> Documents:
