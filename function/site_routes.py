@@ -71,8 +71,9 @@ async def delete_site(call: Call) -> Response:
             raise _no_site(name)
         return tombstone(site)
 
+    await call.sites.store.forget(name)  # first, so that a failure can be tried again
     await call.sites.change(name, decide, call.now)
-    await call.sites.store.forget(name)
+    await call.sites.store.forget(name)  # what came in meanwhile
     return json_answer({"site": name, "status": "deleted"})
 
 

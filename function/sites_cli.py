@@ -261,8 +261,9 @@ def delete(
                 raise ValueError(f'there is no site "{site}"; `nrgkick-cloud sites list` shows those that there are')
             return tombstone(before)
 
+        await sites.store.forget(site)  # first, so that a failure can be tried again
         await sites.change(site, decide, datetime.now(UTC))
-        await sites.store.forget(site)
+        await sites.store.forget(site)  # what came in meanwhile
 
     run(store, work)
     typer.echo(f"{site} is removed; its tokens are refused within a minute")
