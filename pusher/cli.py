@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pusher import VERSION
 from pusher.config_file import default_path, load_config
 from pusher.proxy import proxy_command
 from pusher.yaml_lines import Mistakes
@@ -56,9 +57,7 @@ def _config(path: Path | None) -> "tuple[Path, Config]":
 
 def _version(asked: bool) -> None:
     if asked:
-        from pusher.status import version
-
-        typer.echo(version())
+        typer.echo(VERSION)
         raise typer.Exit
 
 
@@ -76,9 +75,12 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Read each device once, post both lanes, and exit.")] = False,
 ) -> None:
     """Read the devices and post them, for ever."""
-    path, loaded = _config(config)
     if not once:
+        path = config or default_path()
+        if not path.exists():
+            _config(path)
         _become_daemon(path)
+    _, loaded = _config(config)
     from pusher.once import run_once
     from pusher.run import InUse
 
@@ -283,6 +285,7 @@ def service(
 def _become_daemon(path: Path) -> None:
     """Become the daemon: a fresh interpreter in this same process, without the command line's libraries in memory."""
     sys.stdout.flush()
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606
 
 

@@ -15,12 +15,11 @@ from typing import Any
 
 from pusher.clock import Clock, boot_id, monotonic_s
 from pusher.config import Config
-from pusher.config_file import load_config
+from pusher.config_process import Broken, judged_config
 from pusher.notify import notify, watchdog_s
 from pusher.run import InUse, Run
 from pusher.sock import AlreadyRunning, LocalServer
 from pusher.state_log import StateLog
-from pusher.yaml_lines import Mistakes
 from schemas.render import Documents
 
 __all__ = ["new_clock", "run_daemon"]
@@ -111,7 +110,7 @@ class Daemon:
     async def _read_anew(self) -> Config | None:
         """The configuration of the file as it is now; None, and everything wrong with it logged, if it is broken."""
         try:
-            return await asyncio.to_thread(load_config, self._path)
+            return await asyncio.to_thread(judged_config, self._path)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the old one runs on
             log.error("the new configuration is broken, and the old one runs on:\n%s", error)  # noqa: TRY400
             return None
@@ -154,9 +153,9 @@ def main() -> int:
     """Run the configuration that the first argument names."""
     path = Path(sys.argv[1])
     try:
-        config = load_config(path)
-    except Mistakes as mistakes:
-        sys.stderr.write(f"{mistakes}\n")
+        config = judged_config(path)
+    except Broken as broken:
+        sys.stderr.write(f"{broken}\n")
         return 1
     return run_daemon(path, config)
 

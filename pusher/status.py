@@ -4,10 +4,9 @@
 """
 
 import time
-from functools import cache
-from importlib import metadata
 from typing import Any
 
+from pusher import VERSION
 from pusher.clock import monotonic_s
 from pusher.config import role_title
 from pusher.live import LiveLane
@@ -16,7 +15,7 @@ from pusher.readers import Device
 from schemas.render import Documents
 from schemas.times import format_time
 
-__all__ = ["status_document", "version"]
+__all__ = ["status_document"]
 
 REMEMBERED_S = 86_400
 """How long a drop or a dead letter counts as a problem."""
@@ -41,7 +40,7 @@ def status_document(run: Any, documents: Documents) -> dict[str, Any]:
     problems += run.failures
     return {
         "pusher": run.config.pusher,
-        "version": version(),
+        "version": VERSION,
         "well": not problems,
         "problems": problems,
         "devices": devices,
@@ -66,12 +65,6 @@ def status_document(run: Any, documents: Documents) -> dict[str, Any]:
             **(documents.values or {"device_values": None}),
         },
     }  # fmt: skip
-
-
-@cache
-def version() -> str:
-    """The version that is installed."""
-    return metadata.version("nrgkick-cloud")
 
 
 def _device(device: Device, now_s: float) -> dict[str, Any]:

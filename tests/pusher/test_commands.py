@@ -4,11 +4,13 @@ import asyncio
 import json
 import signal
 import socket
+from importlib import metadata
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from pusher import VERSION
 from tests.conftest import need
 from tests.pusher.parts import BIN, Pusher, pusher_of, real_function, until
 from tests.pusher.sources.servers import http_device
@@ -233,3 +235,7 @@ async def test_a_broken_configuration_ends_run_with_its_mistakes(tmp_path, cloud
     code, said = await pusher.command("run")
     assert code == 1
     assert 'unknown key "simulatd" in inverter 0; did you mean "simulated"?' in said
+
+
+def test_the_version_is_the_distributions_own():
+    assert metadata.version("nrgkick-cloud") == VERSION
