@@ -2,8 +2,9 @@
 
 The only module that knows pymodbus, whose minor releases change. One request at a time. A late answer must never be
 taken for the next one's: transaction ids are compared, and after a timeout, a cancellation or anything strange the
-connection is closed, so that what comes late comes to nobody. A unit that stays silent is left alone for a while if
-others share the connection, for each silence costs them its whole waiting time.
+connection is closed, so that what comes late comes to nobody. RTU frames have no number: there the line is first left
+quiet for as long as an answer can still be under way. A unit that stays silent is left alone for a while if others
+share the connection, for each silence costs them its whole waiting time.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ __all__ = ["Answer", "Link", "ModbusRefused", "SerialLine", "TcpHost", "shared_l
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # every fault is reported once, by our own errors
 
+_QUIET_S = 1.0
 _LEAVE_ALONE_S = (2.0, 30.0)
 _NEVER_S = 3600.0
 _WORDS = {
@@ -90,6 +92,8 @@ class Link:
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
         self._lost: asyncio.Future[None] | None = None
         self._turn = asyncio.Lock()
+        self._unnumbered = isinstance(address, SerialLine) or address.rtu
+        self._quiet_until_s = 0.0
         self._failed_at_s = 0.0
         self._failure = ""
         self._answered: set[int] = set()
@@ -111,6 +115,7 @@ class Link:
                 raise
             except BaseException:
                 self._drop()
+                self._quiet_until_s = monotonic_s() + _QUIET_S if self._unnumbered else 0.0
                 raise
 
     async def close(self) -> None:
@@ -127,6 +132,7 @@ class Link:
         if self._client is not None and self._client.connected and self._lost and not self._lost.done():
             return
         self._drop()
+        await asyncio.sleep(self._quiet_until_s - monotonic_s())
         self._lost = lost = asyncio.get_running_loop().create_future()
         self._client = client = self._new_client(lost)
         connected = False

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 
 import aiomqtt
 import pytest
@@ -25,6 +26,12 @@ def need(program):
     if found is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{program} is not installed")
     return found
+
+
+def need_module(name):
+    """Skip without a package that only some sources need; fail under CI."""
+    if find_spec(name) is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"the package {name} is not installed")
 
 
 def free_port():

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import random
 import struct
 import tty
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from pymodbus.framer import FramerRTU
 from pusher.sources import Shared, SourceError
 from pusher.sources.modbus import Options, open_source
 from pusher.sources.registers import Span, absent_patterns, bundled, decoded, size
-from tests.pusher.sources.servers import free_port, modbus_device, words
+from tests.pusher.sources.servers import free_port, modbus_device, need_module, words
 
 BATTERY = {
     "bat_power_w": {"register": 40083, "type": "int16", "scale": -1},
@@ -382,8 +384,10 @@ def test_no_registers_whatever_raise_anything_else(registers, kind):
     asyncio.run(once())
 
 
-async def test_a_serial_line_with_rtu_frames(shared):
-    pytest.importorskip("serial")
+@asynccontextmanager
+async def serial_meter(answer):
+    """A meter at the other end of a serial line: `answer(request)` gives its bytes, when it wants to."""
+    need_module("serial")
     ours, theirs = os.openpty()
     tty.setraw(ours)
     tty.setraw(theirs)
@@ -392,25 +396,16 @@ async def test_a_serial_line_with_rtu_frames(shared):
     loop.add_reader(ours, lambda: asked.put_nowait(os.read(ours, 256)))
 
     async def serve():
-        """A meter at the other end of the line, unit 5, with pymodbus's own checksum."""
         request = b""
         while True:
             request += await asked.get()
             if len(request) == 8:
-                assert request[:6] == bytes([5, 4, 0, 52, 0, 2])
-                body = bytes([5, 4, 4]) + struct.pack(">f", -321.5)
-                os.write(ours, body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
+                os.write(ours, await answer(request))
                 request = b""
 
     serving = asyncio.create_task(serve())
     try:
-        options = Options.model_validate(
-            {"serial": os.ttyname(theirs), "baudrate": 9600, "unit": 5, "values": meter(52, "float32", table="input")}
-        )
-        source = open_source(options, "energy_meters", shared)
-        for _ in range(2):
-            assert (await source.read()).values == {"grid_power_w": -321.5}
-        await shared.close()
+        yield os.ttyname(theirs)
     finally:
         serving.cancel()
         loop.remove_reader(ours)
@@ -418,8 +413,79 @@ async def test_a_serial_line_with_rtu_frames(shared):
         os.close(theirs)
 
 
+def rtu_answer(number):
+    """Unit 5's answer to a request for a float in input registers, with pymodbus's own checksum."""
+    body = bytes([5, 4, 4]) + struct.pack(">f", number)
+    return body + FramerRTU.compute_CRC(body).to_bytes(2, "big")
+
+
+def serial_options(line, **more):
+    values = meter(52, "float32", table="input")
+    return Options.model_validate({"serial": line, "unit": 5, "values": values} | more)
+
+
+async def test_a_serial_line_with_rtu_frames(shared):
+    async def answer(request):
+        assert request[:6] == bytes([5, 4, 0, 52, 0, 2])
+        return rtu_answer(-321.5)
+
+    async with serial_meter(answer) as line:
+        source = open_source(serial_options(line), "energy_meters", shared)
+        for _ in range(2):
+            assert (await source.read()).values == {"grid_power_w": -321.5}
+        await shared.close()
+
+
+async def test_a_late_answer_on_a_serial_line_is_never_taken_for_the_next_ones(shared, monkeypatch):
+    monkeypatch.setattr("pusher.sources.modbus_link._QUIET_S", 0.3)
+    given_up, asked = asyncio.Event(), []
+
+    async def answer(request):
+        asked.append(request)
+        if len(asked) == 1:
+            await given_up.wait()
+            await asyncio.sleep(0.05)  # when the next request would be under way
+        return rtu_answer(len(asked))
+
+    async with serial_meter(answer) as line:
+        source = open_source(serial_options(line, answer_within="150ms"), "energy_meters", shared)
+        with pytest.raises(SourceError, match="does not answer"):
+            await source.read()
+        given_up.set()
+        assert (await source.read()).values == {"grid_power_w": 2}
+        await shared.close()
+
+
 async def test_a_serial_port_that_is_not_there_is_named(shared):
-    pytest.importorskip("serial")
+    need_module("serial")
     options = Options.model_validate({"serial": "/dev/no-such-port", "values": meter(1)})
     with pytest.raises(SourceError, match="/dev/no-such-port"):
         await open_source(options, "energy_meters", shared).read()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers())
+def test_whatever_is_late_or_cancelled_no_device_is_shown_anothers_value(seed):
+    chance = random.Random(seed)
+
+    async def answer(request):
+        await asyncio.sleep(chance.choice([0, 0, 0.002, 0.02]))
+        register = int.from_bytes(request[8:10], "big")
+        return [answer_to(request, register, tid=chance.choice([None, 0, 1]))]
+
+    async def read_often(source, register):
+        for _ in range(8):
+            try:
+                async with asyncio.timeout(chance.choice([0.001, 0.005, 1])):
+                    assert (await source.read()).values == {"grid_power_w": register}
+            except (SourceError, TimeoutError):
+                pass
+
+    async def once():
+        shared = Shared()
+        async with Scripted(answer) as device:
+            sources = {n: opened(device, meter(n), shared, "energy_meters", answer_within="10ms") for n in range(1, 6)}
+            await asyncio.gather(*(read_often(source, register) for register, source in sources.items()))
+            await shared.close()
+
+    asyncio.run(once())
