@@ -37,7 +37,7 @@ schemas: $(VENV)/.installed  ## write the JSON Schemas and the OpenAPI document 
 lock:  ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in -o function/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" pusher/requirements.in -o pusher/requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in tests/requirements.in -o tests/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in pusher/requirements-serial.in tests/requirements.in -o tests/requirements.txt
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
