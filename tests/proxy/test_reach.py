@@ -49,6 +49,8 @@ def test_polls_share_one_tls_connection_with_the_right_name(kind: str, start_pro
     proxy = start_proxy(kind)
     for path in (VALUES, INFO) * 5:
         assert proxy.ask(request(path)).status == 200
+    time.sleep(5)  # the wallbox's pause, longer than any timeout: the connection must outlast it
+    assert_values(proxy, "cloud")
     assert len({asked.connection for asked in cloud.asked}) == 1
     assert cloud.names == ["localhost"]
 
@@ -62,6 +64,15 @@ def test_a_slow_cloud_costs_one_poll_and_the_pusher_answers(kind: str, start_pro
     for _ in range(3):
         assert_values(proxy, "pusher")
     assert len(cloud.asked) == asked, "a cloud that hangs is left alone for a while"
+
+
+def test_a_slow_cloud_holds_up_no_crowd(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    cloud.fault = slow
+    with ThreadPoolExecutor(50) as wallboxes:
+        answers = list(wallboxes.map(lambda _: proxy.ask(), range(50)))
+    assert {(answer.status, answer.headers["x-answered-by"]) for answer in answers} == {(200, "pusher")}
+    assert max(answer.took_s for answer in answers) < 30, "nobody waits for the cloud's own end"
 
 
 def test_a_cloud_that_refuses_is_replaced_and_comes_back(kind: str, start_proxy: Start, cloud: Cloud) -> None:
