@@ -8,6 +8,8 @@ const SITE_EVERY_MS = 5_000;
 const HISTORY_EVERY_MS = 300_000;
 const OLD_AFTER_MS = 30_000; // without an answer for so long, what is shown is not now
 const PATIENCE_MS = 10_000;
+const RETRY_MS = 3_000;
+const REASON_HOLDS_MS = 60_000;
 const SITES_A_PAGE = 50;
 const REASONS_AT_ONCE = 20; // sites that are not live are asked for their reason, so many at a time
 const MARK = "nrgkick-signed-in"; // holds no secret: it only spares a stranger's browser a request that must fail
@@ -31,7 +33,6 @@ let missing = false; // the site is not there (yet)
 let day = null; // the day that is shown; null: today
 let reasons = new Map();
 let polls = [];
-let lostSince = null;
 let serverAhead_ms = 0;
 
 // ---------------------------------------------------------------- words
@@ -144,49 +145,57 @@ function post(path, body) {
   return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 function poll(every_ms, load) {
-  return { every_ms, load, due: 0, busy: false };
+  return { every_ms, load, due: 0, busy: false, again: false, trouble: null };
 }
 async function run(item) {
   item.busy = true;
   try {
     await item.load();
-    if (!polls.includes(item)) return;
-    if (lostSince !== null) say("Connected again.");
-    lostSince = null;
-    show($("trouble"), false);
+    if (polls.includes(item)) heard(item);
   } catch (refused) {
-    if (polls.includes(item)) refuse(refused);
+    if (polls.includes(item)) refuse(item, refused);
   } finally {
     item.busy = false;
-    item.due = performance.now() + item.every_ms;
+    item.due = item.again ? 0 : performance.now() + (item.trouble ? RETRY_MS : item.every_ms);
+    item.again = false;
     draw();
   }
 }
-function refuse(refused) {
+function heard(item) {
+  const wasLost = isLost();
+  item.trouble = null;
+  polls.filter((other) => other.trouble?.status === 0).forEach((other) => { other.trouble = null; });
+  if (wasLost) say("Connected again.");
+}
+function refuse(item, refused) {
   if (!(refused instanceof Refused)) throw refused;
   if (refused.status === 401) {
     signedOut("Your session has ended. Please sign in again.");
     return;
   }
-  lostSince ??= serverNow_ms();
-  const since = clock(lostSince, undefined);
-  text($("trouble"), refused.status
-    ? `The server could not answer (${refused.message}). What you see is from before ${since}. Trying again…`
-    : `No connection to the server since ${since}. What you see is from before. Trying again…`);
-  show($("trouble"), true);
-  polls.forEach((item) => { item.soon = true; });
+  const since = item.trouble?.since ?? serverNow_ms();
+  const words = refused.status
+    ? `The server could not answer (${refused.message}). Trying again…`
+    : `No connection to the server since ${clock(since, undefined)}. What you see is from before. Trying again…`;
+  item.trouble = { since, status: refused.status, words };
+}
+function isLost() {
+  return polls.some((item) => item.trouble?.status === 0);
 }
 function beat() { // once a second: ask what is due, and let ages grow
   if (document.hidden || !me.in) return;
-  const now = performance.now();
-  polls.filter((item) => !item.busy && (now >= item.due || (item.soon && now >= item.due - item.every_ms + 3000))).forEach((item) => {
-    item.soon = false;
-    run(item);
-  });
+  polls.filter((item) => !item.busy && performance.now() >= item.due).forEach(run);
   draw();
 }
+function askNow(...items) {
+  items.forEach((item) => {
+    item.due = 0;
+    item.again = item.busy; // what is under way was asked before
+  });
+  beat();
+}
 function isOld(got) {
-  return lostSince !== null || performance.now() - got.at > OLD_AFTER_MS;
+  return isLost() || performance.now() - got.at > OLD_AFTER_MS;
 }
 function since_s(got) {
   return (performance.now() - got.at) / 1000;
@@ -198,7 +207,6 @@ function signedOut(words) {
   me.in = false;
   polls = [];
   list = fleet = seen = null;
-  lostSince = null;
   localStorage.removeItem(MARK);
   ["sites", "site", "start", "sign-out", "updated", "trouble"].forEach((id) => show($(id), false));
   show($("sign-in"), true);
@@ -231,8 +239,8 @@ async function signOut() {
     await post("/sign-out", {});
     signedOut("");
   } catch {
-    text($("trouble"), "You are still signed in: the server did not answer. Please try again.");
-    show($("trouble"), true);
+    polls[0].trouble = { since: serverNow_ms(), status: 503, words: "You are still signed in: the server did not answer." };
+    draw();
   }
 }
 async function start() {
@@ -287,11 +295,15 @@ async function loadSites() {
   if (token !== pages.at(-1)) return;
   list = { answer, at: performance.now() };
   const dark = answer.sites.filter((site) => ["partial", "stale"].includes(site.status));
-  reasons = new Map([...reasons].filter(([name]) => dark.some((site) => site.site === name)));
-  const unasked = dark.filter((site) => reasons.get(site.site)?.key !== `${site.status} ${site.updated_at}`);
-  await Promise.all(unasked.slice(0, REASONS_AT_ONCE).map(async (site) => {
-    const whole = await ask(`/api/v1/sites/${site.site}`);
-    reasons.set(site.site, { key: `${site.status} ${site.updated_at}`, whole });
+  const holds = (known_, site) => known_.whole.status === site.status && performance.now() - known_.at < REASON_HOLDS_MS;
+  reasons = new Map([...reasons].filter(([name, known_]) => dark.some((site) => site.site === name && holds(known_, site))));
+  const unasked = dark.filter((site) => !reasons.has(site.site)).slice(0, REASONS_AT_ONCE);
+  await Promise.all(unasked.map(async ({ site }) => {
+    try {
+      reasons.set(site, { whole: await ask(`/api/v1/sites/${site}`), at: performance.now() });
+    } catch (refused) {
+      if (refused.status !== 404) throw refused; // deleted meanwhile
+    }
   }));
 }
 async function loadFleet() {
@@ -369,7 +381,7 @@ function drawFleet() {
   show($("fleet"), Boolean(fleet));
   if (!fleet) return;
   const { sites, fresh, power } = fleet.answer;
-  const old = lostSince !== null || performance.now() - fleet.at > FLEET_EVERY_MS + OLD_AFTER_MS;
+  const old = isLost() || performance.now() - fleet.at > FLEET_EVERY_MS + OLD_AFTER_MS;
   const cell = (of) => $("fleet").querySelector(`[data-of=${of}]`);
   text(cell("sites"), number(sites));
   text(cell("fresh"), number(fresh));
@@ -404,7 +416,7 @@ async function loadSite(name) {
     seen = { answer, at: performance.now() };
     missing = false;
     if (before && before !== answer.status) say(`${answer.name || name} is now ${answer.status}.`);
-    if (!before || before === "new") polls.at(-1).due = 0; // now that its zone is known: its history
+    if (!before || before === "new") askNow(polls.at(-1)); // now that its zone is known: its history
   } catch (refused) {
     if (refused.status !== 404 || wanted() !== name) throw refused;
     seen = null;
@@ -540,21 +552,22 @@ async function loadHistory(name) {
   const zone = known(seen.answer.settings.timezone);
   const today = dayOf(new Date(serverNow_ms()), zone);
   const shown = day ?? today;
+  const hour = Number(new Intl.DateTimeFormat("en-GB", { hour: "2-digit", hourCycle: "h23", timeZone: zone }).format(serverNow_ms()));
   text($("day-title"), shown === today ? "Today" : new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeZone: "UTC" }).format(Date.parse(shown)));
   $("later").disabled = shown === today;
   const path = `/api/v1/sites/${name}`;
-  const span = async (from, to, which, chart, words) => { // whole days of the site's zone
+  const span = async (from, to, which, chart, words, end) => { // whole days of the site's zone
     const { totals } = await ask(`${path}/history?from=${from}&to=${dayAfter(to, 1)}&resolution=1d`);
     if (wanted() !== name || shown !== (day ?? today)) return;
     const empty = Object.values(totals).every((value) => value === null);
     show($(`${which}-totals`), !empty);
     tiles($(`${which}-totals`), totalsOf(totals));
     if (empty) note($(`${which}-chart`), "Nothing is kept of this time.");
-    else picture($(`${which}-chart`), `${path}/${chart}`, words);
+    else picture($(`${which}-chart`), `${path}/${chart}`, words, end);
   };
   await Promise.all([
-    span(shown, shown, "day", `chart.svg?day=${shown}`, `Power over the day, ${shown}`),
-    span(dayAfter(today, -6), today, "week", `chart.svg?day=${today}&days=7`, `Energy of the seven days up to ${today}`),
+    span(shown, shown, "day", `chart.svg?day=${shown}`, `Power over the day, ${shown}`, hour / 24),
+    span(dayAfter(today, -6), today, "week", `chart.svg?day=${today}&days=7`, `Energy of the seven days up to ${today}`, 1),
   ]);
 }
 function totalsOf(totals) {
@@ -573,7 +586,7 @@ function note(place, words) {
   place.dataset.wanted = "";
   place.replaceChildren(paragraph);
 }
-async function picture(place, address, words) {
+async function picture(place, address, words, end) { // on a narrow screen it begins where `end` (0 to 1) is in sight
   const image = new Image(720, 360);
   image.alt = words;
   image.src = address;
@@ -584,21 +597,26 @@ async function picture(place, address, words) {
     if (place.dataset.wanted === address && !place.querySelector("img")) note(place, "There is no chart now.");
     return;
   }
-  if (place.dataset.wanted === address) place.replaceChildren(image);
+  if (place.dataset.wanted !== address) return;
+  const first = !place.querySelector("img");
+  place.replaceChildren(image);
+  if (first) place.scrollLeft = end * place.scrollWidth - place.clientWidth * 0.9;
 }
 function turnDay(days) {
   const zone = known(seen.answer.settings.timezone);
   const today = dayOf(new Date(serverNow_ms()), zone);
   const turned = dayAfter(day ?? today, days);
   day = turned >= today ? null : turned;
-  polls.at(-1).due = 0;
-  beat();
+  askNow(polls.at(-1));
 }
 
 // ---------------------------------------------------------------- all together
 
 function draw() {
   if (!me.in) return;
+  const trouble = polls.find((item) => item.trouble)?.trouble;
+  show($("trouble"), Boolean(trouble));
+  if (trouble) text($("trouble"), trouble.words);
   const name = wanted();
   if (name === null) {
     drawSites();
@@ -610,8 +628,7 @@ function draw() {
 function turnPage(next) {
   if (next) pages.push(list.answer.next_page_token);
   else pages.pop();
-  polls[0].due = 0;
-  beat();
+  askNow(polls[0]);
 }
 $("sign-in-form").addEventListener("submit", signIn);
 $("sign-out").addEventListener("click", signOut);
@@ -628,7 +645,7 @@ window.addEventListener("hashchange", () => {
   route();
   $("main").focus();
 });
-window.addEventListener("online", () => { polls.forEach((item) => { item.due = 0; }); beat(); });
+window.addEventListener("online", () => askNow(...polls));
 document.addEventListener("visibilitychange", beat);
 setInterval(beat, 1000);
 start();

@@ -145,6 +145,33 @@ def test_a_lost_connection_is_said_and_what_is_shown_is_marked_as_past(own_cloud
     visit.complaints.clear()
 
 
+def test_many_sites_come_in_pages(own_cloud, visit):
+    for number in range(53):
+        own_cloud.settings(f"site-{number:02}")
+    page = visit.sign_in(own_cloud, own_cloud.token())
+    expect(page.get_by_role("row")).to_have_count(51)
+    expect(page.get_by_role("button", name="Previous")).to_be_disabled()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_role("row")).to_have_count(4)
+    expect(page.get_by_role("link", name="site-52")).to_be_visible()
+    page.get_by_role("button", name="Previous").click()
+    expect(page.get_by_role("row")).to_have_count(51)
+
+
+def test_days_before_can_be_looked_at(cloud, visit):
+    cloud.live("past")
+    cloud.readings("past", hours=40)
+    page = visit.sign_in(cloud, cloud.token("past", "read"))
+    today = page.get_by_alt_text(words("Power over the day")).get_attribute("alt")
+    page.get_by_role("button", name="The day before").click()
+    expect(page.get_by_alt_text(words("Power over the day"))).not_to_have_attribute("alt", today)
+    expect(page.get_by_role("heading", name="Today")).to_have_count(0)
+    page.get_by_role("button", name="The day after").click()
+    expect(page.get_by_role("heading", name="Today")).to_be_visible()
+    expect(page.get_by_role("button", name="The day after")).to_be_disabled()
+    expect(page.get_by_alt_text(today)).to_be_visible()
+
+
 def test_an_empty_installation_shows_the_commands_to_run_and_then_the_first_site_by_itself(own_cloud, visit):
     page = visit.sign_in(own_cloud, own_cloud.token())
     expect(page.get_by_role("heading", level=1)).to_have_text("No site has been heard of yet")
