@@ -1,7 +1,7 @@
 """Devices that publish over MQTT: the last message of each topic counts until it is older than its `max_age`.
 
-A read never waits for the device. A reading is as old as the oldest message in it. Retained messages do not count (see
-`pusher.sources.broker`).
+A read never waits for the device. A reading is as old as the oldest message in it. A value that is `optional` is left
+out while its message is missing or too old. Retained messages do not count (see `pusher.sources.broker`).
 """
 
 import json
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from pusher.clock import monotonic_s
 from pusher.durations import Duration
 from pusher.sources import Reading, Shared, Source, SourceError
-from pusher.sources.broker import Address, Broker, Keepalive
+from pusher.sources.broker import Address, Arrived, Broker, Keepalive
 from pusher.sources.conversion import look_up, shown
 from pusher.sources.logins import PasswordLogin
 from pusher.sources.values import JsonPath, Value, ValueOptions
@@ -73,22 +73,36 @@ class _Mqtt:
 
     async def read(self) -> Reading:
         topics = dict.fromkeys(value.topic or "" for _, value in self.options.readings())
-        last = {topic: await self.broker.last(topic) for topic in topics}
+        last = {topic: await self._last(topic) for topic in topics}
         now_s = monotonic_s()
+        arrived_at_s: list[float] = []
 
         def raw(name: str, value: MqttValue) -> Any:
             arrived = last[value.topic or ""]
+            if isinstance(arrived, SourceError):
+                if value.optional:
+                    return None
+                raise arrived
             age_s = now_s - arrived.at_s
             if age_s > value.max_age:
+                if value.optional:
+                    return None
                 trouble = f"; the broker {self.broker.trouble}" if self.broker.trouble else ""
                 raise SourceError(
                     f'{name}: the last message on "{value.topic}" is {age_s:.0f} s old, '
                     f"more than max_age ({value.max_age:g} s){trouble}"
                 )
+            arrived_at_s.append(arrived.at_s)
             return _found(name, value, arrived.payload)
 
         values = self.options.assemble(self.category, raw)
-        return Reading(values, min(arrived.at_s for arrived in last.values()))
+        return Reading(values, min(arrived_at_s))
+
+    async def _last(self, topic: str) -> Arrived | SourceError:
+        try:
+            return await self.broker.last(topic)
+        except SourceError as error:
+            return error
 
     async def close(self) -> None:
         """The broker is shared."""

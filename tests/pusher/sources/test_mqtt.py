@@ -113,6 +113,23 @@ async def test_a_message_older_than_its_max_age_is_an_error_not_a_value(broker, 
         await source.read()
 
 
+async def test_an_optional_value_is_left_out_while_its_message_is_missing_or_too_old(broker, shared, monkeypatch):
+    monkeypatch.setattr("pusher.sources.broker._FIRST_WAIT_S", 0.3)
+    values = {"bat_power_w": {"topic": "power", "max_age": "1h"}, "soc": {"topic": "soc", "optional": True}}
+    options = Options.model_validate({"host": "127.0.0.1", "port": broker.port, "values": values})
+    source = open_source(options, "batteries", shared)
+    async with broker.client() as device:
+        reading = asyncio.create_task(until(says(5), source))
+        while not reading.done():
+            await device.publish("power", "5")
+            await asyncio.sleep(0.01)
+        assert (await reading).values == {"bat_power_w": 5}
+        await device.publish("soc", "40")
+        both = await until(says(40), source)
+    monkeypatch.setattr(module, "monotonic_s", lambda: both.taken_at_s + 600)
+    assert (await source.read()).values == {"bat_power_w": 5}
+
+
 async def test_the_broker_may_come_late_and_go_and_come_again(tmp_path, shared, monkeypatch):
     monkeypatch.setattr("pusher.sources.broker._BACKOFF_FROM_S", 0.02)
     monkeypatch.setattr("pusher.sources.broker._BACKOFF_TO_S", 0.1)
