@@ -173,6 +173,31 @@ def devices(
 
 
 @app.command()
+def dump(
+    device: Annotated[str, typer.Argument(help='Its name, or as "inverter:0".')],
+    *,
+    config: ConfigOption = None,
+) -> None:
+    """Print what a device answers, without addresses, serials and tokens: for a report, or as a test."""
+    from pusher.config import role_title
+    from pusher.dump import record, recorded_yaml
+
+    _, loaded = _config(config)
+    for one in loaded.devices:
+        title = role_title(one.category, one.index)
+        if device.lower().replace(":", " ").replace("_", " ") in (one.title.lower(), title):
+            break
+    else:
+        raise _fail(f'there is no device "{device}"; there are: {", ".join(one.title for one in loaded.devices)}')
+    read, recorder = asyncio.run(record(one, _quiet_log()))
+    if not (recorder.answers or recorder.registers or recorder.topics):
+        raise _fail(f"{one.title} gave nothing to record: {read.error or 'its source asks no device'}")
+    typer.echo(recorded_yaml(read, recorder), nl=False)
+    if read.error:
+        raise _fail(f"{one.title}: {read.error}")
+
+
+@app.command()
 def init(
     *,
     url: Annotated[str | None, typer.Option(help="Where the cloud function is.")] = None,

@@ -11,9 +11,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pusher import VERSION
+from pusher.dump import without_names
 from tests.conftest import need
 from tests.pusher.parts import BIN, Pusher, pusher_of, real_function, until
-from tests.pusher.sources.servers import http_device
+from tests.pusher.sources.servers import http_device, modbus_device
 
 SHELLY = {"/status": {"total_power": -542.0, "emeters": [{"power": -542.0}]}}
 
@@ -49,7 +50,7 @@ async def test_every_command_has_help_and_the_version_is_shown():
     code, said = await command("--version")
     assert (code, said.strip()[0].isdigit()) == (0, True)
     _, overview = await command("--help")
-    for name in ("init", "check", "run", "status", "devices", "proxy", "service", "simulate"):
+    for name in ("init", "check", "run", "status", "devices", "dump", "proxy", "service", "simulate"):
         assert name in overview
         code, said = await command(name, "--help")
         assert code == 0
@@ -130,6 +131,38 @@ async def test_init_names_a_mistake_and_writes_nothing(tmp_path, device, said):
     assert code == 1
     assert said in heard
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+async def test_a_dump_shows_what_a_device_answers_but_not_whose_it_is(tmp_path):
+    answer = {"total_power": -542.0, "wifi_sta": {"ip": "192.168.1.21", "ssid": "Home"}, "mac": "AABBCCDDEEFF"}
+    name = dict.fromkeys(range(90, 98), 16706)
+    async with http_device({"/status": answer}) as meter, modbus_device({100: 2225}) as inverter:
+        devices = f"""
+          - energy_meter: 0
+            info: {{name: Grid}}
+            template: shelly-3em
+            host: {host(meter)}
+          - inverter: 0
+            modbus:
+              host: 127.0.0.1
+              port: {inverter.port}
+              values: {{inv_power_ac_w: {{register: 100, type: int16}}}}
+        """
+        pusher = Pusher(tmp_path, "http://127.0.0.1:9", "the-token", devices)
+        code, said = await pusher.command("dump", "grid")
+        assert code == 0, said
+        [case] = YAML(typ="safe").load(said)["cases"]
+        assert case["http"]["answers"]["/status"]["total_power"] == -542
+        assert case["expect"] == {"energy_meter": {"grid_power_w": -542}}
+        for secret in ("192.168.1.21", "Home", "AABBCCDDEEFF", "127.0.0.1", "the-token"):
+            assert secret not in said
+        code, said = await pusher.command("dump", "inverter:0")
+        assert code == 0, said
+        [case] = YAML(typ="safe").load(said)["cases"]
+        assert case["modbus"] == {1: {"holding": {100: [2225]}}}
+        code, said = await pusher.command("dump", "roof")
+        assert code == 1
+        assert 'there is no device "roof"; there are: Grid, inverter 0' in said
 
 
 async def test_simulate_runs_without_hardware(cloud, tmp_path):
@@ -239,3 +272,8 @@ async def test_a_broken_configuration_ends_run_with_its_mistakes(tmp_path, cloud
 
 def test_the_version_is_the_distributions_own():
     assert metadata.version("nrgkick-cloud") == VERSION
+
+
+def test_names_in_registers_are_removed_and_numbers_kept():
+    name = [0x4652, 0x4F4E, 0x4955, 0x5331]
+    assert without_names([1, *name, 2225, 0x4142, 7]) == [1, 0, 0, 0, 0, 2225, 0x4142, 7]
