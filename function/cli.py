@@ -63,6 +63,7 @@ def serve(
     Example: nrgkick-cloud serve --store sqlite:home.db --site home
     """
     from function import main as function_main
+    from function.stores import StoreUnavailable
 
     if store:
         os.environ["NRGKICK_STORE"] = store
@@ -70,7 +71,7 @@ def serve(
         os.environ["NRGKICK_DEFAULT_SITE"] = site
     try:
         function_main.build(function_main.default_store(), os.environ.get("NRGKICK_DEFAULT_SITE"))
-    except ValueError as error:
+    except (ValueError, StoreUnavailable) as error:
         end(str(error))
     _listenable(host, port)
     import functions_framework._http

@@ -111,3 +111,7 @@ async def nrgkick(request: Request) -> Response:
     if not _application.cache_info().currsize:
         _pass_every_method(request.app)
     return await _application()(request)
+
+
+if os.environ.get("K_SERVICE") or __name__ != "function.main":
+    _application()  # the framework has loaded this file: what is wrong with the environment ends it now, not a request

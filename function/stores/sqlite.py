@@ -12,7 +12,6 @@ import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,11 +199,17 @@ class SqliteStore:
 
     def signing_key(self) -> str:
         """The key that this file keeps for itself, made at the first call. Blocking; for start-up and commands."""
-        with closing(self._open()) as db:
+
+        def work(db: sqlite3.Connection) -> str:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('signing_key', ?)", (secrets.token_urlsafe(48),))
-            db.commit()
             (key,) = db.execute("SELECT value FROM meta WHERE name = 'signing_key'").fetchone()
-        return str(key)
+            return str(key)
+
+        key = self._transaction(work)
+        if self._connection:  # a fork may follow, which a connection would not survive
+            self._connection.close()
+            self._connection = None
+        return key
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.parent.is_dir():
