@@ -4,11 +4,11 @@ Nothing outlives a run but what is handed to it: the clock, the copy of the site
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -165,13 +165,21 @@ class Run:
 
 
 def _locked(state_dir: Path) -> int:
-    """Hold the state_dir for this process alone, until the descriptor is closed or the process ends."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the state_dir for this process alone, until the descriptor is closed or the process ends.
+
+    A disk that is full or has turned read-only cannot hold a lock, and may not keep the pusher from starting.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+            raise
+        log.warning("%s cannot be locked, so watch that no second pusher uses it: %s", state_dir, error.strerror)
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        with suppress(OSError):
-            os.close(descriptor)
+        os.close(descriptor)
         raise InUse(f'another pusher works on {state_dir}; "nrgkick-pusher status" asks it how it does') from None
     return descriptor

@@ -135,7 +135,6 @@ async def test_init_names_a_mistake_and_writes_nothing(tmp_path, device, said):
 
 async def test_a_dump_shows_what_a_device_answers_but_not_whose_it_is(tmp_path):
     answer = {"total_power": -542.0, "wifi_sta": {"ip": "192.168.1.21", "ssid": "Home"}, "mac": "AABBCCDDEEFF"}
-    name = dict.fromkeys(range(90, 98), 16706)
     async with http_device({"/status": answer}) as meter, modbus_device({100: 2225}) as inverter:
         devices = f"""
           - energy_meter: 0

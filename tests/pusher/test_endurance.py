@@ -4,6 +4,7 @@ History is what counts: every row that was committed is in it once, whatever hap
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -11,7 +12,6 @@ import random
 import subprocess
 import time
 from collections import Counter
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -188,7 +188,7 @@ async def test_a_damaged_outbox_is_put_aside_and_what_is_readable_arrives(cloud,
     assert any(power > 0 for power in found), "new rows go on"
 
 
-@contextmanager
+@contextlib.contextmanager
 def small_disk(place):
     """A file system of 1 MB."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
@@ -229,6 +229,28 @@ async def test_a_full_disk_stops_nothing_and_loses_no_row_once_there_is_room_aga
         found = powers(await cloud.rows())
         assert max(found.values()) == 1
         assert len(found) >= count - 1, "every reading, but perhaps the one that was under way"
+
+
+async def test_a_disk_that_is_full_from_the_start_keeps_nothing_from_starting(cloud, meter, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_disk(disk):
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 65536):
+                pass
+        with contextlib.suppress(OSError), (disk / "filler").open("ab", buffering=0) as filler:
+            while filler.write(b"x"):
+                pass
+        token, read = await cloud.token(), await cloud.token("read")
+        async with pusher_of(tmp_path, cloud.url, token, meter.config, more=FAST, state_dir=disk) as pusher:
+
+            async def shown():
+                return (await cloud.get("/api/v1/values.json", read))[0] == 200
+
+            await until(shown, "the wallbox reads values all the same")
+            assert (await pusher.status())["archive"]["disk"]
+            (disk / "filler").unlink()
+            await until(cloud.rows, "with room again history begins", 90)
 
 
 STEPPING = """
