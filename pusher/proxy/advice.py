@@ -25,6 +25,7 @@ def advice(plan: Plan) -> str:
         cloud=plan.cloud.url,
         socket=plan.socket,
         first=f"{plan.socket}, then {plan.cloud.url}" if plan.edge_first else f"{plan.cloud.url}, then {plan.socket}",
+        owner=plan.tunnel.account if plan.kind is Kind.GCLOUD else "root",
         secret="token" if plan.kind is Kind.CADDY else "token.conf",
         low_port=low_port if plan.listen.needs_capability else "",
     )

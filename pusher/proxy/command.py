@@ -4,6 +4,7 @@ Prints the names of files and what to do next; never a token.
 """
 
 import getpass
+import os
 import re
 import socket
 from pathlib import Path
@@ -153,6 +154,7 @@ def _tunnel(
 ) -> Tunnel:
     if kind is Kind.SSH and via is None and cloud.host.endswith((".run.app", ".cloudfunctions.net")):
         _warn(f"there is no ssh at {cloud.host}; name a machine of yours with --via user@host, and call this again")
+    account = os.environ.get("SUDO_USER") or getpass.getuser()
     name = r"[a-z0-9][a-z0-9.:-]{0,127}"
     return Tunnel(
         via=via
@@ -161,7 +163,8 @@ def _tunnel(
         service=plans.as_name("--service", service or _service_in(cloud.host), name, "nrgkick"),
         region=region and plans.as_name("--region", region, name, "europe-west1"),
         project=project and plans.as_name("--project", project, name, "my-project"),
-        account=getpass.getuser(),
+        account=plans.as_name("the user", account, r"[A-Za-z_][\w.-]{0,63}", "pi"),
+        account_home=plans.as_path("the user's home", Path(f"~{account}")),
     )
 
 

@@ -104,8 +104,9 @@ class Tunnel:
     service: str = "nrgkick"
     region: str | None = None
     project: str | None = None
-    account: str | None = None
-    """gcloud: the local user whose login is used."""
+    account: str = "root"
+    """gcloud: the local user whose login is used, and where that user's login is kept."""
+    account_home: Path = Path("/root")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,10 @@ def as_cloud(text: str) -> Cloud:
 
 def as_path(option: str, path: Path) -> Path:
     """An absolute path that every form can hold without quoting."""
-    absolute = path.expanduser().absolute()
+    try:
+        absolute = path.expanduser().absolute()
+    except RuntimeError:
+        raise PlanError(f"{option} {_shown(str(path))}: there is no such user; write the whole path") from None
     if not re.fullmatch(r"/[\w./+@:~,=-]*", str(absolute)):
         raise PlanError(
             f"{option} {_shown(str(path))}: use letters, digits and . _ - + @ : ~ , = only; nginx and systemd would "

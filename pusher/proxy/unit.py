@@ -32,11 +32,17 @@ def unit_file(plan: Plan) -> File:
             if low
             else "CapabilityBoundingSet="
         ),
-        protect_home="read-only" if _below(plan.folder, "/home", "/root", "/run/user") else "yes",
+        protect_home=_protect_home(plan),
         private_tmp="no" if any(_below(path, "/tmp", "/var/tmp") for path in (plan.folder, plan.socket)) else "yes",  # noqa: S108 - looked for, not used
         write_execute="" if plan.kind is Kind.GCLOUD else "MemoryDenyWriteExecute=yes\n",
     )
     return File(UNIT, text)
+
+
+def _protect_home(plan: Plan) -> str:
+    if plan.kind is Kind.GCLOUD:
+        return f"no\nReadWritePaths=-{plan.tunnel.account_home}/.config/gcloud"  # all else there stays read-only
+    return "read-only" if _below(plan.folder, "/home", "/root", "/run/user") else "yes"
 
 
 def _user(plan: Plan) -> str:
