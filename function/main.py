@@ -98,6 +98,7 @@ def _application() -> Application:
     return build(default_store(), os.environ.get("NRGKICK_DEFAULT_SITE"))
 
 
+@cache
 def _pass_every_method(framework: Starlette) -> None:
     """Let the framework pass methods that it would answer itself (TRACE, PROPFIND): our contract says what they get."""
     for route in framework.routes:
@@ -108,8 +109,7 @@ def _pass_every_method(framework: Starlette) -> None:
 @functions_framework.aio.http
 async def nrgkick(request: Request) -> Response:
     """Answer one request."""
-    if not _application.cache_info().currsize:
-        _pass_every_method(request.app)
+    _pass_every_method(request.app)
     return await _application()(request)
 
 
