@@ -60,9 +60,9 @@ output "first_pusher" {
     var.access == "public" ? [] : ["${local.proxy_command} &"],
     [
       "sudo install -D -m 600 nrgkick-push.token /etc/nrgkick-pusher/token",
-      "sudo nrgkick-pusher init --config /etc/nrgkick-pusher/pusher.yaml   # cloud.url: ${local.pusher_url}",
+      "sudo nrgkick-pusher init --url ${local.pusher_url} --token-file /etc/nrgkick-pusher/token --out /etc/nrgkick-pusher/pusher.yaml",
       "sudo nrgkick-pusher check --online --config /etc/nrgkick-pusher/pusher.yaml",
-      "sudo nrgkick-pusher run --config /etc/nrgkick-pusher/pusher.yaml",
+      "sudo nrgkick-pusher service --install --config /etc/nrgkick-pusher/pusher.yaml",
     ],
   ))
 }

@@ -8,9 +8,10 @@ variables {
   region  = "europe-west1"
 }
 
-run "the_function_runs_as_the_design_says" {
+run "two_variables_are_enough" {
   command = plan
 
+  # The function runs as the design says.
   assert {
     condition = (
       google_cloudfunctions2_function.function.name == "nrgkick" &&
@@ -52,11 +53,8 @@ run "the_function_runs_as_the_design_says" {
     condition     = keys(google_cloud_run_v2_service_iam_member.invokers) == ["allUsers"]
     error_message = "Anyone may reach it; the function checks its own tokens."
   }
-}
 
-run "the_data_is_protected" {
-  command = plan
-
+  # The data is protected.
   assert {
     condition = (
       google_firestore_database.database[0].name == "(default)" &&
@@ -72,11 +70,8 @@ run "the_data_is_protected" {
     condition     = alltrue([for service in google_project_service.services : service.disable_on_destroy == false])
     error_message = "An API that others may use stays enabled."
   }
-}
 
-run "only_what_is_queried_has_an_index" {
-  command = plan
-
+  # Only what is queried has an index.
   assert {
     condition = toset([
       for name, field in google_firestore_field.fields : name if length(field.index_config[0].indexes) > 0
@@ -98,11 +93,8 @@ run "only_what_is_queried_has_an_index" {
     )
     error_message = "The fleet query needs the minute and the five powers in one index."
   }
-}
 
-run "each_identity_has_no_more_than_its_work_needs" {
-  command = plan
-
+  # Each identity has no more than its work needs.
   assert {
     condition = toset([
       for grant in [
@@ -123,11 +115,8 @@ run "each_identity_has_no_more_than_its_work_needs" {
     condition     = strcontains(google_project_iam_member.build_copied_source.condition[0].expression, "gcf-v2-sources-")
     error_message = "The build reads source archives, not every bucket."
   }
-}
 
-run "the_archive_holds_the_code_and_nothing_else" {
-  command = plan
-
+  # The archive holds the code and nothing else.
   assert {
     condition = alltrue([
       for file in data.archive_file.source.source : can(regex("^(main\\.py|requirements\\.txt|(function|schemas)/.*\\.(py|html|css|js|json))$", file.filename))
@@ -147,11 +136,8 @@ run "the_archive_holds_the_code_and_nothing_else" {
     condition     = google_storage_bucket_object.source.name == "source-${data.archive_file.source.output_sha256}.zip"
     error_message = "The object is named by its content, or it would never redeploy."
   }
-}
 
-run "everything_is_watched" {
-  command = plan
-
+  # Everything is watched.
   assert {
     condition     = toset(keys(google_logging_metric.metrics)) == toset(["accepted", "rejected", "server_errors", "stale_polls"])
     error_message = "Four metrics come from the logs."
@@ -202,7 +188,7 @@ run "the_outputs_say_what_comes_next" {
   }
 
   assert {
-    condition     = strcontains(output.first_pusher, output.url) && strcontains(output.first_pusher, "nrgkick-pusher run")
+    condition     = strcontains(output.first_pusher, output.url) && strcontains(output.first_pusher, "nrgkick-pusher service --install")
     error_message = "The first pusher is pointed at the function."
   }
 }
