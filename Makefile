@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## two simulated houses, live, on this machine (DEMO_S
 	@$(BIN)/python -m tests.demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: $(VENV)/.installed  ## all tests, on every real part that this machine has
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	@$(BIN)/ruff check .
