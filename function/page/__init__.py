@@ -23,6 +23,9 @@ from schemas.document import Part
 
 __all__ = ["page", "sign_in", "sign_out"]
 
+SCRIPTS = ("words", "patching", "asking", "sites", "site", "history", "page")
+"""Files that make up the page's one script, in this order; the last begins."""
+
 LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.ASCII)
 
 
@@ -91,7 +94,8 @@ def _refuse_other_pages(call: Call) -> None:
 def _built() -> tuple[bytes, str]:
     """The page with its style and script in their places, and the policy that allows these and nothing else."""
     folder = files("function.page")
-    html, style, script = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    html, style = (folder.joinpath(name).read_text("utf-8") for name in ("page.html", "page.css"))
+    script = '"use strict";\n' + "".join(folder.joinpath(f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     body = html.replace("/* page.css */", style).replace("/* page.js */", script)
     policy = "; ".join(
         (
