@@ -1,8 +1,8 @@
-"""The web page: one HTML file with its style and script inside, and the session that its visitors sign in to.
+"""The web page: one document with its style and script inside, and the session that its visitors sign in to.
 
 The page holds no data: it asks the API as every client does, with a cookie in the place of a token. It asks nothing of
-any other origin, and its policy lets the browser run and apply exactly what these files hold. Source: design section
-3.4 and 4.
+any other origin, and its policy lets the browser run and apply exactly what these files hold. What pushers and people
+can name reaches it as text only. Source: design sections 3.4 and 4; RFC 6265 (cookies).
 """
 
 import hashlib
