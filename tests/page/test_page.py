@@ -184,6 +184,18 @@ def test_an_empty_installation_shows_the_commands_to_run_and_then_the_first_site
     expect(page.get_by_role("link", name="home", exact=True)).to_be_visible()
 
 
+def test_a_site_put_together_from_others_shows_their_devices_side_by_side(cloud, visit):
+    cloud.live("west", {"energy_meters": {"0": {"grid_power_w": 100}}, "inverters": {"0": {"inv_power_ac_w": 10}}})
+    cloud.live("east", {"inverters": {"0": {"inv_power_ac_w": 20}}})
+    cloud.settings("both", on_stale="no_surplus", members=[{"site": "west"}, {"site": "east"}])
+    page = visit.sign_in(cloud, cloud.token(), "/#/site/both")
+    expect(page.locator("#policy")).to_contain_text("Put together from west, east.")
+    expect(page.locator("#policy")).to_contain_text("the wallbox is told that there is none")
+    expect(page.get_by_role("rowheader", name=words("Inverter [01]"))).to_have_count(2)
+    expect(page.locator("[data-node=pv] .watts")).to_have_text("30 W")
+    visit.picture()
+
+
 def test_a_token_of_one_site_goes_right_to_it(cloud, visit):
     cloud.live("alone")
     page = visit.sign_in(cloud, cloud.token("alone", "read"))
