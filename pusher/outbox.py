@@ -124,7 +124,7 @@ class Outbox:
             db.execute("pragma synchronous=full")
             db.execute("pragma journal_size_limit=4194304")
             db.execute("pragma cache_size=-512")
-            verdict = db.execute("pragma quick_check(1)").fetchone()[0]
+            verdict = db.execute("pragma integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _Damaged(verdict)
             db.executescript(_TABLES)
@@ -257,24 +257,28 @@ class Outbox:
 
     def batch(self, *, max_rows: int, max_bytes: int, until_ms: int) -> list[Stored]:
         """The oldest committed and stamped rows up to a time, at most so many and so large; [] if there is none."""
-        if self._db is None:
-            return []
+        for _ in range(2):  # damage that shows only now is met, and what was saved is read
+            if self._db is None:
+                break
+            try:
+                return self._oldest(self._db, max_rows, max_bytes, until_ms)
+            except _FAULTS as error:
+                self._failed(error, "read")
+        return []
+
+    def _oldest(self, db: sqlite3.Connection, max_rows: int, max_bytes: int, until_ms: int) -> list[Stored]:
         done = set(self._done)
         found: list[Stored] = []
         size = 0
-        try:
-            cursor = self._db.execute(
-                "select id, stamp_ms, duration_s, devices from rows where stamp_ms <= ? order by stamp_ms limit ?",
-                (until_ms, max_rows + len(done)),
-            )
-            for row in (Stored(*row) for row in cursor if row[0] not in done):
-                size += len(row.devices) + ROW_OVERHEAD_BYTES
-                if len(found) == max_rows or (found and size > max_bytes):
-                    break
-                found.append(row)
-        except _FAULTS as error:
-            self._failed(error, "read")
-            return []
+        cursor = db.execute(
+            "select id, stamp_ms, duration_s, devices from rows where stamp_ms <= ? order by stamp_ms limit ?",
+            (until_ms, max_rows + len(done)),
+        )
+        for row in (Stored(*row) for row in cursor if row[0] not in done):
+            size += len(row.devices) + ROW_OVERHEAD_BYTES
+            if len(found) == max_rows or (found and size > max_bytes):
+                break
+            found.append(row)
         return found
 
     def remove(self, rows: Sequence[Stored]) -> None:

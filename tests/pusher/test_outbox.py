@@ -171,7 +171,7 @@ def test_a_truncated_file_gives_what_is_left_of_it(path):
     assert kept[0] == 0
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_is_damaged_it_opens_and_takes_rows(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "outbox.db"
@@ -185,6 +185,16 @@ def test_whatever_is_damaged_it_opens_and_takes_rows(tmp_path_factory, data):
     box.add([row(10_000, stamp_ms=10**9)])
     assert row(10_000).devices in [found.devices for found in everything(box)]
     box.close()
+
+
+def test_text_that_is_none_any_more_is_met_when_it_is_read(path):
+    whole = bytearray(filled(path, 200))
+    whole[whole.index(b'grid_power_w": 100}')] = 0x80
+    path.write_bytes(whole)
+    box = outbox(path)
+    kept = powers(everything(box))
+    assert set(kept) == set(range(200)) - {100}
+    assert "199 rows were still readable" in box.reports[0]
 
 
 def test_a_disk_that_takes_nothing_leaves_rows_in_memory_until_it_does(path):
