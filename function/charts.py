@@ -8,6 +8,7 @@ never a zero and never a line across. Source: design section 3.4.
 import asyncio
 import hashlib
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,6 +150,8 @@ def _draw(picture: _Picture) -> tuple[bytes, str]:
     from pygal.graph.line import Line
     from pygal.style import Style
 
+    # pygal hooks itself into every later import, in a way that Python 3.11 warns of, for maps that nobody draws here
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
     unit = "kW" if picture.curves else "kWh"
 
     class Sizes(Style):  # by these pygal leaves room for the letters that STYLE sets

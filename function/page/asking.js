@@ -22,8 +22,9 @@ async function ask(path, options = {}) {
   }
   const date = Date.parse(answer.headers.get("Date") ?? "");
   if (date) serverAhead_ms = date - Date.now();
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, body.detail ?? `the server answered ${answer.status}`);
+  const body = await answer.json().catch(() => null); // null: cut short, or not our server's
+  if (!answer.ok) throw new Refused(answer.status, body?.detail ?? `the server answered ${answer.status}`);
+  if (body === null) throw new Refused(0, "no whole answer");
   return body;
 }
 function post(path, body) {

@@ -66,6 +66,8 @@ function drawFlow(site, zone, old) {
     if (node === "battery") text(group.querySelector(".charged"), site.soc === null || stale ? "" : percent(Math.round(site.soc)));
     mark(path, "flows", value === null ? "unknown" : Math.abs(value) < 1 ? "none" : value > 0 === inward ? "in" : "out");
   });
+  const low = site.devices.some((device) => ["batteries", "smart_loads"].includes(device.category));
+  $("flow").querySelector("svg").setAttribute("viewBox", low ? "0 0 360 340" : "0 0 360 225");
   text($("flow-words"), flowWords(stale ? {} : site.power, stale ? null : site.soc));
   $("flow").classList.toggle("old", old || stale);
   show($("flow-age"), old || stale);

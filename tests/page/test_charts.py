@@ -1,6 +1,7 @@
 """Charts: pictures that need nothing else, with gaps where nothing is known."""
 
 import re
+import sys
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -134,3 +135,8 @@ def test_nothing_known_is_said_so():
 def test_the_same_figures_make_the_same_picture():
     assert _draw(day_of_steps(range(9))) == _draw(day_of_steps(range(9)))
     assert datetime.now(UTC).date().isoformat() not in _draw(day_of_steps([]))[0].decode()
+
+
+def test_drawing_leaves_later_imports_alone():
+    drawn(day_of_steps([]))
+    assert not [finder for finder in sys.meta_path if type(finder).__module__ == "pygal"]
