@@ -93,15 +93,15 @@ class Access:
         token, own_header = _token(request)
         if token is None and self.default_site is not None:
             return self.default_site, None
-        if self.default_site is not None and token is not None and not own_header:
+        if token is None or (self.default_site is None and not own_header):
+            claims = self.claims(request, now)
+        else:
             try:
                 claims = self._judge(token, now)
-            except ForeignToken:  # Google's proxy puts a token of its own there
-                return self.default_site, None
             except InvalidToken as error:
+                if isinstance(error, ForeignToken) and self.default_site is not None and not own_header:
+                    return self.default_site, None  # Google's proxy puts a token of its own there
                 raise _unauthorized(str(error)) from None
-        else:
-            claims = self.claims(request, now)
         return require(claims, "read", site=None), claims
 
     def _judge(self, token: str, now: datetime, audience: str | None = None) -> Claims:
