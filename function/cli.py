@@ -190,4 +190,10 @@ def migrate(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:  # installed for the pusher alone
+        sys.stderr.write(
+            f"nrgkick-cloud: {error.name} is missing; in the checkout: pip install --require-hashes -r function/requirements.txt\n"
+        )
+        sys.exit(2)
