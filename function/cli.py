@@ -193,7 +193,6 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:  # installed for the pusher alone
-        sys.stderr.write(
-            f"nrgkick-cloud: {error.name} is missing; in the checkout: pip install --require-hashes -r function/requirements.txt\n"
-        )
+        remedy = "in the checkout: pip install --require-hashes -r function/requirements.txt"
+        sys.stderr.write(f"nrgkick-cloud: {error.name} is missing; {remedy}\n")
         sys.exit(2)
