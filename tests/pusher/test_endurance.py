@@ -532,7 +532,8 @@ async def test_a_restart_without_internet_knows_the_settings_but_shows_no_old_va
                 return status == 200 and document["device_values"]["energy_meters"]["0"]["grid_power_w"] == 900
 
             await until(known, "the meter is shown")
-            await until(lambda: (tmp_path / "state" / "site.json").exists(), "the settings are kept")
+            kept = tmp_path / "state" / "site.json"
+            await until(lambda: kept.exists() and "energy_meters/0" in kept.read_text(), "settings and device are kept")
             assert (await pusher.status())["live"]["heartbeat_s"] == 10
             await pusher.stop()
             await cloud.stop()
