@@ -311,7 +311,7 @@ def _become_daemon(path: Path) -> None:
     """Become the daemon: a fresh interpreter in this same process, without the command line's libraries in memory."""
     sys.stdout.flush()
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606 - ourselves
 
 
 def _quiet_log() -> "StateLog":

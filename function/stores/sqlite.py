@@ -81,10 +81,10 @@ class SqliteStore:
             values = {"site": name, "version": new, **fields}
             if version is None:
                 marks = ", ".join(f":{field}" for field in values)
-                sql = f"INSERT INTO sites ({', '.join(values)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+                sql = f"INSERT INTO sites ({', '.join(values)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - see above
             else:
                 changes = ", ".join(f"{field} = :{field}" for field in ("version", *fields))
-                sql = f"UPDATE sites SET {changes} WHERE site = :site AND version = :version - 1"  # noqa: S608
+                sql = f"UPDATE sites SET {changes} WHERE site = :site AND version = :version - 1"  # noqa: S608 - see above
             done = db.execute(sql, values)
             if done.rowcount != 1:
                 raise Contended(name)
@@ -107,7 +107,7 @@ class SqliteStore:
         sums = ", ".join(f"total({name}) FILTER (WHERE minute >= :since)" for name in powers)
         sites, fresh, *power = await self._run(
             lambda db: db.execute(
-                f"SELECT count(minute), count(*) FILTER (WHERE minute >= :since), {sums} FROM sites",  # noqa: S608
+                f"SELECT count(minute), count(*) FILTER (WHERE minute >= :since), {sums} FROM sites",  # noqa: S608 - constants
                 {"since": since_minute},
             ).fetchone()
         )

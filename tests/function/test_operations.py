@@ -1,6 +1,7 @@
 """Firestore operations per request, counted on the wire: the table of design section 6."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -114,6 +115,21 @@ async def test_a_finished_day_is_read_in_full_once_and_then_for_one_read(counted
         assert bill.take() == (reads, writes, 0)
     await server.call("POST", "/api/v1/readings", server.token(), server.readings(rows[0]))
     assert bill.take() == (0, 2, 0), "a late row marks its day in its own commit"
+
+
+async def test_a_year_by_day_is_a_read_per_kept_day(counted):
+    server, bill = counted
+    today = server.now().date()
+    store = server.application.sites.store
+    for back in range(1, 366):
+        step = {"start": f"{today - timedelta(days=back)}T00:00:00Z", "load_wh": 24.0}
+        totals = json.dumps({"timezone": "UTC", "hours": 24.0, "step": step})
+        await store.finish_day("home", today - timedelta(days=back), totals, None, [], server.now())
+    bill.take()
+    span = f"from={today - timedelta(days=365)}&to={today}&resolution=1d"
+    _, year, _ = await server.call("GET", f"/api/v1/sites/home/history?{span}", server.token(scope="read"))
+    assert (len(year["steps"]), year["totals"]["load_wh"]) == (365, 24 * 365)
+    assert bill.take() == (365, 0, 0)
 
 
 async def test_a_composite_costs_a_read_per_member(counted):
