@@ -16,19 +16,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from function.access import Access, require, require_every_site, require_generation
+from function.capacity import Capacity, Place
 from function.days import Days
 from function.http import Failure, problem_answer, read_model
 from function.logs import log
 from function.sites import GENERATION_COPY_S, Copy, Sites
 from function.stores import StoreUnavailable, TooMuch
 from function.tokens import Claims
+from schemas.site import NAME_PATTERN
 
 __all__ = ["Application", "Call", "Handler"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-POSTS_AT_ONCE = 64
-"""Posts worked on at the same time; beyond it they are sent away, so that the wallbox is always answered."""
+API = "/api/"
+"""Where every body comes with a token. Elsewhere anybody may send one, and such take nothing from those."""
 
 RETRY_AFTER_S = "2"
 
@@ -41,6 +43,8 @@ class Call:
     request: Request
     now: datetime
     path: dict[str, str] = field(default_factory=dict)
+    place: Place | None = None
+    """Where it is no GET: its place among those that are worked on."""
 
     @property
     def sites(self) -> Sites:
@@ -52,10 +56,12 @@ class Call:
         return self.app.access.claims(self.request, self.now)
 
     async def allow(self, scope: str, site: str | None = None) -> tuple[str, Claims]:
-        """The site that the token may touch in this way; raises Failure 401 or 403. `site`: the one asked for."""
+        """The site that the token may touch in this way; raises Failure 401, 403 or 404. `site`: that asked for."""
         claims = self.claims()
         name = require(claims, scope, site=site)
         await self.current(claims)
+        if self.request.method != "PUT" and not re.fullmatch(NAME_PATTERN, name):  # PUT says what a name is made of
+            raise Failure(404, "no site can have this name")
         return name, claims
 
     async def allow_every_site(self) -> None:
@@ -77,7 +83,8 @@ class Call:
 
     async def body(self, model: type[Model]) -> Model:
         """The request's body; raises Failure 400, 413, 415 or 422."""
-        return await read_model(self.request, model)
+        assert self.place is not None, "a GET has no body"  # noqa: S101 - no input leads here
+        return await read_model(self.request, model, self.place)
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -106,7 +113,8 @@ class Application:
         self.fleet_copy: dict[str, Any] = {}
         self.access = access
         self._now = now
-        self._posts = 0
+        self._capacity = Capacity()
+        self._doorstep = Capacity(posts_limit=8, incoming_limit_bytes=2**18)
         self._exact = {path: handlers for path, handlers in routes.items() if "{" not in path}
         self._routes = [
             _Route(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", path)), handlers)
@@ -140,15 +148,9 @@ class Application:
         call = Call(self, request, self._now(), arguments)
         if method == "GET":
             return await handler(call)
-        if self._posts >= POSTS_AT_ONCE:
-            raise Failure(
-                503, "too many posts at once; try again", headers={"Retry-After": RETRY_AFTER_S, "Connection": "close"}
-            )
-        self._posts += 1
-        try:
+        capacity = self._capacity if path.startswith(API) else self._doorstep
+        async with capacity.place() as call.place:
             return await handler(call)
-        finally:
-            self._posts -= 1
 
     def _find(self, path: str) -> tuple[dict[str, Handler] | None, dict[str, Any]]:
         if handlers := self._exact.get(path):

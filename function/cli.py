@@ -5,6 +5,7 @@ Commands work on the store directly and need no server. A token is the only thin
 
 import os
 import re
+import resource
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
@@ -77,6 +78,10 @@ def serve(
     import functions_framework._http
     from functions_framework.aio import create_asgi_app
 
+    from function.connections import raise_descriptor_limit
+
+    raise_descriptor_limit()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no keys on the disk
     application = create_asgi_app("nrgkick", str(Path(function_main.__file__)))
     typer.echo(
         f"nrgkick-cloud listens on http://{host}:{port} with {function_main.default_store()}; end it with Ctrl-C"

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +18,9 @@ from starlette.responses import Response
 
 from schemas.messages import BODY_LIMIT_BYTES
 from schemas.problem import CLOCK_SKEW, FieldError, Problem, explain
+
+if TYPE_CHECKING:
+    from function.capacity import Place
 
 __all__ = ["Answer", "Failure", "clock_skew", "header", "json_answer", "problem_answer", "read_model"]
 
@@ -92,12 +95,15 @@ def header(request: Request, name: bytes) -> str | None:
     return None
 
 
-async def read_model(request: Request, model: type[Model]) -> Model:
-    """The request's JSON body as a model; raises Failure 400, 408, 413, 415 or 422."""
+async def read_model(request: Request, model: type[Model], place: "Place") -> Model:
+    """The request's JSON body as a model; raises Failure 400, 408, 413, 415, 422 or, where there is no room, 503."""
     content_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise Failure(415, "send JSON, with the header Content-Type: application/json", headers=CLOSE)
-    body = _plain(header(request, b"content-encoding"), await _read_body(request))
+    packed = await _read_body(request, place)
+    await place.received()
+    body = _plain(header(request, b"content-encoding"), packed)
+    place.work(len(body))
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -121,17 +127,19 @@ def _too_large() -> Failure:
     )
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, place: "Place") -> bytes:
     length = header(request, b"content-length")
     if length and (not length.isdecimal() or int(length[:20]) > BODY_LIMIT_BYTES):
         raise _too_large()
     body = bytearray()
+    place.incoming(0)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT_BYTES:
+                if len(body) + len(chunk) > BODY_LIMIT_BYTES:
                     raise _too_large()
+                place.incoming(len(chunk))
+                body += chunk
     except TimeoutError:
         raise Failure(408, f"the body did not arrive within {BODY_TIMEOUT_S} s", headers=CLOSE) from None
     except ClientDisconnect:

@@ -1,7 +1,8 @@
 """What the function says while it runs: one JSON line per event on Google Cloud, one plain line elsewhere.
 
-Never log a token, a header or a body; a device's name is data, not text. Fields are those that Cloud Logging knows
-(https://cloud.google.com/logging/docs/structured-logging) and those that Terraform's metrics count.
+Never log a token, a header or a body; a device's name is data, not text, and never a terminal's command. Fields are
+those that Cloud Logging knows (https://cloud.google.com/logging/docs/structured-logging) and those that Terraform's
+metrics count.
 """
 
 import json
@@ -37,6 +38,9 @@ def log(severity: str, message: str, request: Request | None = None, **fields: A
     if not os.environ.get("K_SERVICE"):
         details = " ".join(f"{name}={json.dumps(value)}" for name, value in fields.items())
         line = " ".join(message.split()) if severity != "ERROR" else message
+        line = "".join(
+            letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in line
+        )
         sys.stderr.write(f"{severity.lower()}: {line}{' ' + details if details else ''}\n")
         return
     entry: dict[str, Any] = {"severity": severity, "message": message, **fields}
