@@ -40,6 +40,7 @@ User={user}
 Group={user}
 {directories}
 UMask=0077
+LimitCORE=0
 MemoryMax=128M
 TasksMax=64
 Environment=MALLOC_ARENA_MAX=2 PYTHONDONTWRITEBYTECODE=1
