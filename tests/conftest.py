@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A busy machine is no fault of the code under test.
 hypothesis.settings.register_profile("house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("house")
+# Mutants are many (`make mutants`): each meets few examples, always the same, and a failing one need not be small.
+hypothesis.settings.register_profile(
+    "mutants",
+    hypothesis.settings.get_profile("house"),
+    max_examples=12,
+    derandomize=True,
+    database=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
 def need(command: str, package: str) -> str:

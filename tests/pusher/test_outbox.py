@@ -1,7 +1,7 @@
 """The outbox: nothing committed is lost, whatever happens to the disk, and nothing keeps it from opening."""
 
 import json
-import os
+import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pusher.clock import Offset
 from pusher.outbox import Outbox
 from pusher.salvage import Unstamped
+from tests.schemas.strategies import examples
 
 BOOT = "this-boot"
 OFFSET = Offset(1_700_000_000.0, 0.01, 0)
@@ -139,7 +140,11 @@ def filled(path, count=2_000):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"not a database at all" * 500, os.urandom(50_000)])
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"", b"not a database at all" * 500, random.Random(1).randbytes(50_000)],
+    ids=["nothing", "text", "noise"],
+)
 def test_rubbish_is_put_aside_and_reported_and_rows_go_on(path, rubbish):
     path.write_bytes(rubbish)
     box = outbox(path)
@@ -154,7 +159,7 @@ def test_rubbish_is_put_aside_and_reported_and_rows_go_on(path, rubbish):
 def test_a_torn_page_costs_only_its_own_rows(path):
     whole = bytearray(filled(path))
     torn = len(whole) // 2 // 4096 * 4096
-    whole[torn : torn + 4096] = os.urandom(4096)
+    whole[torn : torn + 4096] = random.Random(2).randbytes(4096)
     path.write_bytes(whole)
     box = outbox(path)
     kept = powers(everything(box))
@@ -171,7 +176,7 @@ def test_a_truncated_file_gives_what_is_left_of_it(path):
     assert kept[0] == 0
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_is_damaged_it_opens_and_takes_rows(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "outbox.db"
@@ -216,7 +221,7 @@ def test_damage_that_shows_while_it_runs_is_met_alike(path):
     box.close()
     box = outbox(path)
     whole = bytearray(path.read_bytes())
-    whole[4096:] = os.urandom(len(whole) - 4096)
+    whole[4096:] = random.Random(3).randbytes(len(whole) - 4096)
     path.write_bytes(whole)
     for second in range(200, 260):
         box.add([row(second, stamp_ms=second)])

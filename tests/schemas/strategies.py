@@ -2,9 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from schemas.messages import LivePost
+
+
+def examples(times: float) -> settings:
+    """So many times the examples that the profile in use takes."""
+    return settings(max_examples=round(times * settings.default.max_examples))
+
 
 EPOCH = datetime(2026, 11, 22, 12, tzinfo=UTC)
 moments = st.integers(0, 6).map(lambda seconds: EPOCH + timedelta(seconds=seconds))

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.composite import Part, compose
@@ -10,7 +10,7 @@ from schemas.document import CATEGORIES
 from schemas.house import POWER_KEYS, house_of
 from schemas.render import documents
 from schemas.site import Settings
-from tests.schemas.strategies import EPOCH, fold, posts
+from tests.schemas.strategies import EPOCH, examples, fold, posts
 from tests.schemas.test_merge import post
 
 ALL = tuple(CATEGORIES)
@@ -34,7 +34,7 @@ members = st.lists(
 )
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(members, st.integers(0, 90))
 def test_the_sum_of_powers_is_preserved(sites, seconds):
     now = EPOCH + timedelta(seconds=seconds)
@@ -52,7 +52,7 @@ def test_the_sum_of_powers_is_preserved(sites, seconds):
     documents(house, now)
 
 
-@settings(max_examples=150)
+@examples(1.5)
 @given(members, st.data())
 def test_the_order_of_members_decides_the_indices_and_nothing_else(sites, data):
     parts = [Part(house_of(fold(sequence)), tuple(include)) for sequence, include in sites]

@@ -3,11 +3,12 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.history import ENERGIES, RESOLUTIONS, added, day_of, day_span, steps_of, totals_of
 from schemas.messages import Row
+from tests.schemas.strategies import examples
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 END = START + timedelta(days=1)
@@ -111,7 +112,7 @@ rows_of_an_hour = st.lists(
 )
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.data(), rows_of_an_hour)
 def test_order_and_repetition_of_rows_change_nothing(data, rows):
     unique = list({it.measured_at: it for it in rows}.values())
@@ -121,7 +122,7 @@ def test_order_and_repetition_of_rows_change_nothing(data, rows):
     assert steps(unique, "1m") == steps(again, "1m")
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(rows_of_an_hour)
 def test_every_resolution_tells_the_same_energy(rows):
     unique = list({it.measured_at: it for it in rows}.values())

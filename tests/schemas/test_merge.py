@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import flat
@@ -12,10 +12,10 @@ from schemas.house import house_of, stands
 from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, check_clock, check_post, merge
 from schemas.messages import LivePost
 from schemas.site import Site
-from tests.schemas.strategies import EPOCH, fold, posts
+from tests.schemas.strategies import EPOCH, examples, fold, posts
 
 
-@settings(max_examples=300)
+@examples(3)
 @given(st.data())
 def test_any_order_and_any_repetition_gives_the_same_state(data):
     given_posts = data.draw(st.lists(posts(), min_size=1, max_size=7))
@@ -24,7 +24,7 @@ def test_any_order_and_any_repetition_gives_the_same_state(data):
     assert house_of(fold(given_posts)) == house_of(fold(shuffled))
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.lists(posts(), max_size=6))
 def test_a_state_survives_its_store(sequence):
     site = fold(sequence)
@@ -54,7 +54,7 @@ def by_the_words(sequence):
     return winners
 
 
-@settings(max_examples=400)
+@examples(4)
 @given(st.lists(posts(), max_size=6))
 def test_the_newest_word_holds_for_each_device(sequence):
     house = house_of(fold(sequence))
@@ -74,7 +74,7 @@ def test_the_newest_word_holds_for_each_device(sequence):
             assert not device.fresh(time + timedelta(seconds=60.001))
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.lists(posts(), max_size=5), posts())
 def test_a_post_that_is_superseded_changes_nothing_that_is_seen(sequence, post):
     before = fold(sequence)

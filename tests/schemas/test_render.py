@@ -4,13 +4,13 @@ import json
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.house import house_of
 from schemas.render import render
 from schemas.site import Site
-from tests.schemas.strategies import EPOCH, fold, posts
+from tests.schemas.strategies import EPOCH, examples, fold, posts
 from tests.schemas.test_merge import post
 
 EXAMPLE = {
@@ -114,7 +114,7 @@ def test_no_surplus_reads_at_least_a_watt_and_a_new_site_reads_nothing():
     assert render(fold([], {"on_stale": "no_surplus"}), EPOCH).values is None
 
 
-@settings(max_examples=300)
+@examples(3)
 @given(st.lists(posts(), max_size=5), st.integers(0, 130), st.sampled_from(["unavailable", "no_surplus"]))
 def test_nothing_old_is_ever_shown(sequence, seconds, on_stale):
     site = fold(sequence, {"on_stale": on_stale})
@@ -138,7 +138,7 @@ def test_nothing_old_is_ever_shown(sequence, seconds, on_stale):
     assert not any(members == {} for members in shown.values())
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.lists(posts(), max_size=5), st.integers(0, 200))
 def test_a_document_holds_until_the_time_it_says(sequence, seconds):
     site = fold(sequence)
