@@ -24,9 +24,12 @@ ENERGY_LIMIT_WH = 1_000_000_000_000
 
 
 class Part(BaseModel):
-    """Base of every model: no unknown key, no coercion of types, no NaN, no change after it is made."""
+    """Base of every model: no unknown key, no coercion of types, no NaN, no change after it is made.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    A model's validator is built when it is first needed: neither a start of the function nor the pusher needs all.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def _whole_if_it_is(number: float) -> float:
