@@ -45,18 +45,20 @@ class _OnePiece:
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():  # the last word is said
+            return
         if not self._parts:
             self._protocol.loop.call_soon(self._flush)
         self._parts.append(data)
 
     def close(self) -> None:
         self._flush()
-        if self._protocol.is_receiving_body and not self._protocol.refusing:
+        if self._protocol.is_receiving_body and not self.is_closing():
             self._protocol.refusing = True
             self._transport.write_eof()
             self._protocol.flow.resume_reading()
             self._protocol.loop.call_later(LINGER_S, self._transport.close)
-        else:
+        elif not self._protocol.refusing:
             self._transport.close()
 
     def is_closing(self) -> bool:

@@ -1,0 +1,22 @@
+"""The server that a module of attacks shares."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.attacks.target import Target, attacked
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A real server that must outlive every attack of a module."""
+    with attacked(tmp_path_factory.mktemp("attacked")) as running:
+        yield running
+        running.alive()
+
+
+@pytest.fixture(autouse=True)
+def hears(request: pytest.FixtureRequest) -> None:
+    """Its readings are of now, before each attack that uses it."""
+    if "target" in request.fixturenames:
+        request.getfixturevalue("target").hear()
