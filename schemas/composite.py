@@ -34,6 +34,10 @@ class Part:
         """The member's devices of a category, if that counts."""
         return self.house.of(category) if category in self.include else ()
 
+    def has_power(self, category: str) -> bool:
+        """Whether the member has a say in a category's power: a sub-meter's is not the grid's."""
+        return any(device.is_grid_meter or category != "energy_meters" for device in self.counted(category))
+
     @property
     def has_surplus_devices(self) -> bool:
         """Whether the member has an inverter or a meter, and so a say in the load."""
@@ -87,7 +91,7 @@ class CompositeHouse(House):
         powers = [part.house.power(now) for part in self.parts]
         total: Power = {}
         for key, category in keys.items():
-            each = [power[key] for part, power in zip(self.parts, powers, strict=True) if part.counted(category)]
+            each = [power[key] for part, power in zip(self.parts, powers, strict=True) if part.has_power(category)]
             known = [value for value in each if value is not None]
             total[key] = sum(known) if each and len(known) == len(each) else None
         load_w = self.load_w(now)

@@ -136,3 +136,182 @@ def test_a_member_with_a_dead_grid_meter_stops_the_whole():
     assert (
         POWER_KEYS["inverters"] in shown(composite(member(PLAIN), Part(dead.house, ("inverters",))))["inverters"]["1"]
     )
+
+
+EACH = PLAIN | {"batteries": {"0": {"bat_power_w": 3}}, "smart_loads": {"0": {"sl_power_w": 1}}}
+OLD = {"measured_at": "2026-11-22T11:58:00Z"}
+
+
+def test_each_power_is_summed_over_the_members_that_include_it():
+    both = composite(member(EACH), member(EACH))
+    assert both.power(EPOCH) == {"pv_w": 200, "grid_w": 20, "battery_w": 6, "load_w": 226, "smart_load_w": 2}
+    half = composite(member(EACH), member(EACH, ("inverters", "energy_meters")))
+    assert half.power(EPOCH) == {"pv_w": 200, "grid_w": 20, "battery_w": 3, "load_w": 226, "smart_load_w": 1}
+    nothing = composite(member({"load_power_w": 5}))
+    assert nothing.power(EPOCH) == {"pv_w": None, "grid_w": None, "battery_w": None, "load_w": 5, "smart_load_w": None}
+
+
+def test_a_power_is_unknown_where_a_members_is():
+    house = composite(member(EACH), member(EACH, **OLD))
+    assert set(house.power(EPOCH).values()) == {None}
+
+
+def test_a_member_with_no_meter_but_a_sub_meter_leaves_the_grids_power_known():
+    sub_meter = member(
+        {"energy_meters": {"0": {"grid_power_w": 7}}}, device_info={"energy_meters": {"0": {"location": 5}}}
+    )
+    assert composite(member(EACH), sub_meter).power(EPOCH)["grid_w"] == 10
+
+
+def test_a_load_with_a_fraction_is_a_whole_number_among_the_powers():
+    house = composite(member({"load_power_w": 5.4}), member({"load_power_w": 5.4}))
+    assert house.load_w(EPOCH) == 10.8
+    assert house.power(EPOCH)["load_w"] == 11
+
+
+def test_the_last_known_load_is_that_of_the_members_whose_load_was_ever_known():
+    assert composite(member(PLAIN), member({"batteries": {"0": {"bat_power_w": 1}}})).last_known_load_w() == 110
+    assert composite(member({"batteries": {"0": {"bat_power_w": 1}}})).last_known_load_w() is None
+
+
+def test_a_composite_is_as_fresh_as_its_members_devices():
+    assert composite(Part(house_of(fold([])), ALL)).status(EPOCH) == "new"
+    assert composite(member(PLAIN)).status(EPOCH) == "live"
+    assert composite(member(PLAIN), member(PLAIN, **OLD)).status(EPOCH) == "partial"
+    assert composite(member(PLAIN, **OLD)).status(EPOCH) == "stale"
+    assert composite(member(PLAIN), member(PLAIN, ("inverters",), **OLD)).status(EPOCH) == "partial"
+    assert composite(member(PLAIN)).heard_at == EPOCH
+
+
+def test_one_dead_inverter_among_the_summed_ones_makes_the_site_partial():
+    parts = [member({"inverters": {str(index): {"inv_power_ac_w": 1} for index in range(5)}}) for _ in range(2)]
+    parts[1] = member({"inverters": {"0": {"inv_power_ac_w": 1}}}, **OLD)
+    assert composite(*parts).status(EPOCH) == "partial"
+
+
+def inverters(*values, info=None, **more):
+    info = {"device_info": {"inverters": {str(index): it for index, it in enumerate(info)}}} if info else {}
+    return member({"inverters": {str(index): it for index, it in enumerate(values)}}, **info, **more)
+
+
+ONE = {"inv_power_ac_w": 1}
+FOUR = inverters(ONE, ONE, ONE, ONE)
+
+
+def test_five_keep_their_numbers_and_only_a_sixth_is_summed():
+    assert [device.values for device in composite(FOUR, inverters(ONE)).of("inverters")] == [ONE] * 5
+    six = composite(FOUR, inverters(ONE, {"inv_power_ac_w": 2}))
+    assert [device.values["inv_power_ac_w"] for device in six.of("inverters")] == [1, 1, 1, 1, 3]
+
+
+def test_the_summed_one_adds_its_counters_where_each_has_them():
+    whole = {"inv_power_ac_w": 1, "pv_energy_day_wh": 10, "pv_energy_total_wh": 1000}
+    half = {"inv_power_ac_w": 1, "pv_energy_day_wh": 20}
+    assert composite(FOUR, inverters(whole, whole)).devices[4].values == {
+        "inv_power_ac_w": 2, "pv_energy_day_wh": 20, "pv_energy_total_wh": 2000,
+    }  # fmt: skip
+    assert composite(FOUR, inverters(whole, half)).devices[4].values == {"inv_power_ac_w": 2, "pv_energy_day_wh": 30}
+
+
+def test_the_summed_one_has_a_battery_if_one_of_its_parts_has():
+    with_battery, without = ONE | {"battery_connected": True}, ONE | {"battery_connected": False}
+    for parts, connected in (
+        ((with_battery, without), True),
+        ((ONE, with_battery), True),
+        ((without, ONE), False),
+    ):
+        assert composite(FOUR, inverters(*parts)).devices[4].values["battery_connected"] is connected
+    assert "battery_connected" not in composite(FOUR, inverters(ONE, ONE)).devices[4].values
+
+
+def test_the_summed_one_is_described_by_all_its_parts():
+    described = composite(
+        FOUR,
+        inverters(ONE, ONE, info=[{"name": "Roof", "max_ac_w": 5000, "max_dc_w": 6000}, {"max_ac_w": 3000}]),
+    )
+    assert described.info["inverters/4"] == {"name": "Roof + inverter 1", "max_ac_w": 8000}
+    both = [{"name": "A", "max_dc_w": 1}, {"name": "B", "max_dc_w": 2}]
+    assert composite(FOUR, inverters(ONE, ONE, info=both)).info["inverters/4"] == {"name": "A + B", "max_dc_w": 3}
+
+
+def test_a_long_name_is_cut_where_the_document_ends_it():
+    long = [{"name": "x" * 150}, {"name": "y" * 150}]
+    name = composite(FOUR, inverters(ONE, ONE, info=long)).info["inverters/4"]["name"]
+    assert name == "x" * 150 + " + " + "y" * 47
+
+
+def test_the_summed_one_names_each_of_its_pushers_once():
+    parts = [inverters(ONE, ONE, pusher="roof-pi"), inverters(ONE, pusher="barn-pi")]
+    assert composite(FOUR, *parts).devices[4].pusher == "roof-pi, barn-pi"
+
+
+def meters(*locations):
+    return member(
+        {"energy_meters": {str(index): {"grid_power_w": 1} for index in range(len(locations))}},
+        device_info={
+            "energy_meters": {str(i): {} if it is None else {"location": it} for i, it in enumerate(locations)}
+        },
+    )
+
+
+def test_summed_meters_are_where_they_all_are_and_unknown_where_they_differ():
+    for last, location in (((1, 1), 1), ((5, 5), 5), ((None, None), 0), ((1, 5), 0), ((None, 1), 0), ((0, None), 0)):
+        assert composite(meters(1, 1, 1, 1), meters(*last)).info["energy_meters/4"]["location"] == location
+    assert "location" not in composite(FOUR, inverters(ONE, ONE)).info["inverters/4"]
+
+
+def test_the_summed_one_holds_as_long_as_the_first_of_its_parts_to_end():
+    def at(second, stale_after_s):
+        site = fold([post(device_values={"inverters": {"0": ONE}}, measured_at=f"2026-11-22T12:00:{second:02}Z")])
+        return Part(house_of(site.model_copy(update={"settings": Settings(stale_after_s=stale_after_s)})), ALL)
+
+    summed = composite(FOUR, at(30, 10), at(0, 60)).devices[4]
+    assert (summed.measured_at, summed.stale_after) == (EPOCH + timedelta(seconds=30), timedelta(seconds=10))
+    assert summed.fresh(EPOCH + timedelta(seconds=40))
+    assert not summed.fresh(EPOCH + timedelta(seconds=41))
+    summed = composite(FOUR, at(30, 60), at(0, 60)).devices[4]
+    assert summed.fresh_until == EPOCH + timedelta(seconds=60)
+
+
+def test_the_summed_one_is_withdrawn_with_the_last_of_its_parts_and_not_known_without_one():
+    def gone(second, values=True):
+        first = [post(device_values={"inverters": {"0": ONE}})] if values else []
+        last = post(device_values={"inverters": {"0": None}}, measured_at=f"2026-11-22T12:00:{second:02}Z")
+        return Part(house_of(fold([*first, last])), ALL)
+
+    summed = composite(FOUR, gone(5), gone(3), inverters(ONE)).devices[4]
+    assert summed.withdrawn_at == EPOCH + timedelta(seconds=5)
+    assert not summed.fresh(EPOCH)
+    assert summed.values == {"inv_power_ac_w": 3}
+    unread = composite(FOUR, gone(5, values=False), inverters(ONE)).devices[4]
+    assert (unread.values, unread.measured_at) == (None, None)
+    assert composite(FOUR, inverters(ONE, ONE)).devices[4].withdrawn_at is None
+
+
+def test_batteries_without_a_state_of_charge_have_none_together():
+    full = member({"batteries": {"0": {"bat_power_w": 1, "soc": 90, "mode": 2}}})
+    bare = member({"batteries": {"0": {"bat_power_w": 1}}})
+    assert composite(full, bare).devices[0].values == {"bat_power_w": 2, "mode": 2}
+    assert composite(bare, full).devices[0].values == {"bat_power_w": 2}
+
+
+def test_the_state_of_charge_has_one_digit_after_the_point():
+    def battery(soc):
+        return member({"batteries": {"0": {"bat_power_w": 1, "soc": soc}}})
+
+    assert composite(battery(50), battery(50), battery(51)).soc(EPOCH) == 50.3
+
+
+def test_several_smart_loads_become_one_with_the_firsts_temperature_and_mode():
+    def load(power, **more):
+        return member({"smart_loads": {"0": {"sl_power_w": power, **more}}})
+
+    assert composite(load(100, temp=46.8, mode=1), load(200, temp=20, mode=2)).devices[0].values == {
+        "sl_power_w": 300, "temp": 46.8, "mode": 1,
+    }  # fmt: skip
+    assert composite(load(100), load(200, temp=20, mode=2)).devices[0].values == {"sl_power_w": 300}
+
+
+def test_the_composites_own_settings_say_what_happens_on_stale():
+    assert composite(member(PLAIN), on_stale="no_surplus").on_stale == "no_surplus"
+    assert composite(member(PLAIN)).as_house().on_stale == "unavailable"

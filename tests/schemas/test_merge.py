@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.document import flat
 from schemas.house import house_of, stands
-from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, check_clock, check_post, merge
+from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, check_clock, check_post, is_ahead, merge
 from schemas.messages import LivePost
 from schemas.site import Site
 from tests.schemas.strategies import EPOCH, examples, fold, posts
@@ -124,8 +124,97 @@ def test_clocks_that_are_off_are_refused_and_nothing_is_corrected():
     check_post(post(measured_at="2020-01-01T00:00:00Z"), EPOCH)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "how"), [(-61, "61 s behind"), (61, "61 s ahead of"), (3600, "3600 s ahead of"), (-90.4, "90 s behind")]
+)
+def test_a_clock_that_is_off_is_told_by_how_much_and_what_to_do(seconds, how):
+    with pytest.raises(ClockSkew) as refused:
+        check_clock(EPOCH + timedelta(seconds=seconds), EPOCH)
+    assert refused.value.loc == "sent_at"
+    assert str(refused.value) == (
+        f"the sender's clock is {how} the server's (2026-11-22T12:00:00Z); set it, for example with NTP, and send again"
+    )
+
+
+def test_every_time_of_a_post_is_looked_at_and_the_one_that_is_ahead_is_named():
+    values = {"inverters": {"0": {"inv_power_ac_w": 1}}, "load_power_w": 2}
+
+    def measured(**times):
+        return post(device_values=values, measured=times)
+
+    check_post(post(device_values=values, measured_at="2026-11-22T12:01:00Z"), EPOCH)
+    check_post(measured(inverters={"0": "2026-11-22T12:01:00Z"}, load_power_w="2020-01-01T00:00:00Z"), EPOCH)
+    for late, loc in (
+        (post(measured_at="2026-11-22T12:01:02Z"), "measured_at"),
+        (measured(inverters={"0": "2026-11-22T12:01:02Z"}), "measured/inverters/0"),
+        (measured(load_power_w="2026-11-22T12:01:02Z"), "measured/load_power_w"),
+    ):
+        with pytest.raises(ClockSkew) as refused:
+            check_post(late, EPOCH)
+        assert refused.value.loc == loc
+        assert str(refused.value) == f"{loc} is 62 s ahead of the server's time"
+    with pytest.raises(ClockSkew, match="sender's clock"):
+        check_post(post(sent_at="2026-11-22T12:01:02Z"), EPOCH)
+
+
+def test_a_readings_time_may_be_a_minute_ahead():
+    assert not is_ahead(EPOCH + timedelta(seconds=60), EPOCH)
+    assert is_ahead(EPOCH + timedelta(seconds=60, microseconds=1), EPOCH)
+
+
+METER = {"energy_meters": {"0": {"grid_power_w": 1}}}
+GONE = {"energy_meters": {"0": None}}
+DESCRIBED = {"device_info": {"energy_meters": {"0": {"name": "Grid"}}}}
+
+
+def at(second, values=METER, **more):
+    return post(device_values=values, measured_at=f"2026-11-22T12:00:{second:02}Z", **more)
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "stood"),
+    [
+        ([], at(5), True),
+        ([at(5)], at(5), True),
+        ([at(6)], at(5), False),
+        ([at(5)], at(5, {"energy_meters": {"0": {"grid_power_w": 2}}}), True),
+        ([at(5, {"energy_meters": {"0": {"grid_power_w": 2}}})], at(5), False),
+        ([at(5, pusher="the-winner")], at(5), False),
+        ([at(6, pusher="a")], at(5), False),
+        ([at(5)], at(6, GONE), True),
+        ([at(6)], at(5, GONE), False),
+        ([at(6, GONE)], at(5), False),
+        ([at(5, GONE), at(6)], at(5, GONE), False),
+        ([at(6, GONE)], at(6, GONE), True),
+        ([at(6)], at(5, METER | {"load_power_w": 3}), True),
+        ([at(6)], at(5, measured={"energy_meters": {"0": "2026-11-22T12:00:07Z"}}), True),
+        ([at(6)], at(7, measured={"energy_meters": {"0": "2026-11-22T12:00:05Z"}}), False),
+        ([at(5)], post(), True),
+        ([], at(5, {}, **DESCRIBED), True),
+        ([at(6, {}, **DESCRIBED)], at(5, {}, **DESCRIBED), False),
+        ([at(6, **DESCRIBED)], at(5, **DESCRIBED), False),
+        ([at(6)], at(5, **DESCRIBED), True),
+        ([at(6, {}, device_info={})], at(5), False),
+    ],
+)
+def test_a_post_stands_if_anything_that_it_gives_holds(before, last, stood):
+    site = fold([*before, last])
+    assert stands(site, last) is stood
+
+
+def test_a_site_was_heard_of_when_its_last_post_came_and_lives_again_with_it():
+    site = merge(Site(deleted=True), post(), EPOCH)
+    assert (site.heard_at, site.deleted) == (EPOCH, False)
+    assert merge(site, post(), EPOCH + timedelta(seconds=1)).heard_at == EPOCH + timedelta(seconds=1)
+    assert merge(site, post(), EPOCH - timedelta(seconds=1)).heard_at == EPOCH
+
+
 def test_a_site_remembers_a_bounded_number_of_pushers():
     site = fold([post(pusher=f"pi-{number}") for number in range(PUSHER_LIMIT)])
     merge(site, post(pusher="pi-0"), EPOCH)
-    with pytest.raises(TooManyPushers, match="sites forget"):
+    with pytest.raises(TooManyPushers) as refused:
         merge(site, post(pusher="one-more"), EPOCH)
+    assert str(refused.value) == (
+        "this site knows 32 pushers already; give the pusher one of their names, or remove one that is gone with "
+        "`nrgkick-cloud sites forget`"
+    )

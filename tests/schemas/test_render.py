@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.house import house_of
-from schemas.render import render
+from schemas.render import Documents, render
 from schemas.site import Site
 from tests.schemas.strategies import EPOCH, examples, fold, posts
 from tests.schemas.test_merge import post
@@ -156,3 +156,143 @@ def test_status_counts_every_known_device():
     site = fold([post(device_values=EXAMPLE)])
     assert house_of(site).status(EPOCH) == "live"
     assert house_of(site).status(EPOCH + timedelta(seconds=61)) == "stale"
+    assert house_of(fold([post(device_values=EXAMPLE), gone("inverters")])).status(EPOCH) == "partial"
+
+
+def gone(category, second=1):
+    return post(device_values={category: {"0": None}}, measured_at=f"2026-11-22T12:00:{second:02}Z")
+
+
+def test_the_documents_are_sent_without_a_blank_and_in_plain_utf_8():
+    site = fold([post(device_values={"load_power_w": 1.4}, device_info={"inverters": {"0": {"name": "Süd"}}})])
+    sent = render(site, EPOCH)
+    assert sent.values_body == b'{"device_values":{"load_power_w":1}}'
+    assert sent.info_body == '{"device_info":{"inverters":{"0":{"name":"Süd"}}}}'.encode()
+
+
+def test_a_number_that_is_none_is_never_sent():
+    with pytest.raises(ValueError, match="JSON"):
+        Documents({"device_values": {"load_power_w": float("nan")}}, None, "", None).values_body  # noqa: B018
+
+
+def test_why_the_surplus_is_unknown_is_told_with_the_device_and_its_time():
+    def why(*sequence, seconds=0):
+        return render(fold(list(sequence)), EPOCH + timedelta(seconds=seconds)).detail
+
+    named = {"device_info": {"energy_meters": {"0": {"name": "Grid"}}, "batteries": {"0": {"name": "Cellar"}}}}
+    assert why() == "nothing has been heard of this site's devices yet"
+    assert why(post(device_values=EXAMPLE)) == "fresh"
+    assert why(gone("energy_meters")) == "energy meter 0 could not be read yet"
+    assert why(post(device_values=EXAMPLE, **named), gone("energy_meters")) == (
+        'energy meter 0 "Grid" was last read at 2026-11-22T12:00:00Z'
+    )
+    battery, load = {"batteries": {"0": {"bat_power_w": 1}}}, post(device_values={"load_power_w": 1})
+    assert why(load, seconds=61) == (
+        "no device is fresh; the last was house load, which was last read at 2026-11-22T12:00:00Z"
+    )
+    newer = post(device_values=battery, measured_at="2026-11-22T12:00:01Z", **named)
+    assert why(load, newer, seconds=62) == (
+        'no device is fresh; the last was battery 0 "Cellar", which was last read at 2026-11-22T12:00:01Z'
+    )
+    assert why(gone("smart_loads"), load, seconds=61).startswith("no device is fresh; the last was house load")
+    assert why(gone("smart_loads")) == ("no device is fresh; the last was smart load 0, which could not be read yet")
+    assert why(gone("inverters")) == "no device is fresh; the last was inverter 0, which could not be read yet"
+
+
+def test_no_surplus_says_why():
+    site = fold([post(device_values=EXAMPLE), gone("energy_meters")], {"on_stale": "no_surplus"})
+    assert render(site, EPOCH).detail == ("no surplus, for energy meter 0 was last read at 2026-11-22T12:00:00Z")
+
+
+def test_watts_are_served_whole_and_degrees_and_percent_as_decimals():
+    values = {
+        "inverters": {"0": {"inv_power_ac_w": 1.6, "pv_energy_day_wh": 2.4, "battery_connected": False}},
+        "batteries": {"0": {"bat_power_w": -1.6, "soc": 50, "mode": 3}},
+        "smart_loads": {"0": {"sl_power_w": 0.4, "temp": 46, "mode": 1}},
+    }
+    body = render(fold([post(device_values=values)]), EPOCH).values_body
+    assert json.loads(body) == {
+        "device_values": {
+            "inverters": {"0": {"inv_power_ac_w": 2, "pv_energy_day_wh": 2, "battery_connected": False}},
+            "batteries": {"0": {"bat_power_w": -2, "soc": 50.0, "mode": 3}},
+            "smart_loads": {"0": {"sl_power_w": 0, "temp": 46.0, "mode": 1}},
+        }
+    }
+    assert b'"soc":50.0,"mode":3' in body
+    assert b'"temp":46.0,"mode":1' in body
+
+
+def test_what_a_device_is_does_not_age():
+    info = {"inverters": {"0": {"name": "Roof"}}}
+    site = fold([post(device_values=EXAMPLE, device_info=info)])
+    late = render(site, EPOCH + timedelta(days=1))
+    assert (late.values, late.info) == (None, {"device_info": info})
+    assert render(Site(), EPOCH).info is None
+    assert render(fold([post()]), EPOCH).info == {"device_info": {}}
+
+
+def test_no_surplus_takes_the_load_as_it_was_last_known_from_whichever_is_newer():
+    def load(*sequence):
+        return house_of(fold(list(sequence))).last_known_load_w()
+
+    def at(second, values):
+        return post(device_values=values, measured_at=f"2026-11-22T12:00:{second:02}Z")
+
+    assert load() is None
+    assert load(at(0, {"load_power_w": 7})) == 7
+    assert load(at(0, EXAMPLE)) == 1683
+    assert load(at(5, EXAMPLE), at(4, {"load_power_w": 7})) == 1683
+    assert load(at(5, EXAMPLE), at(5, {"load_power_w": 7})) == 7
+    assert load(at(5, EXAMPLE), at(6, {"load_power_w": 7})) == 7
+    assert load(at(5, EXAMPLE), at(6, {"inverters": {"0": {"inv_power_ac_w": 1}}}), at(5, {"load_power_w": 7})) == 7
+    assert load(at(5, EXAMPLE), at(4, {"load_power_w": 7}), gone("energy_meters", 6)) == 1683
+    assert load(at(5, {"load_power_w": 7}), at(6, {"load_power_w": None})) == 7
+    assert load(at(6, {"load_power_w": None})) is None
+    assert load(at(0, {"batteries": {"0": {"bat_power_w": 5}}}), at(1, {"load_power_w": None})) is None
+
+
+def test_the_state_of_charge_is_the_batterys_while_it_is_fresh():
+    seen = house(EXAMPLE)
+    assert seen.soc(EPOCH) == 78.2
+    assert seen.soc(EPOCH + timedelta(seconds=61)) is None
+    assert house({"batteries": {"0": {"bat_power_w": 5}}}).soc(EPOCH) is None
+    assert house({"inverters": {"0": {"inv_power_ac_w": 5}}}).soc(EPOCH) is None
+
+
+def test_a_power_is_unknown_unless_every_known_device_in_it_is_fresh():
+    roof_and_barn = {"inverters": {"0": {"inv_power_ac_w": 2225.4}, "1": {"inv_power_ac_w": 100.3}}}
+    assert house(roof_and_barn).power(EPOCH)["pv_w"] == 2326
+    one_gone = house_of(fold([post(device_values=roof_and_barn), gone("inverters")]))
+    assert one_gone.power(EPOCH)["pv_w"] is None
+    battery_gone = house_of(fold([post(device_values=EXAMPLE), gone("batteries")]))
+    assert battery_gone.power(EPOCH)["pv_w"] is None, "it cannot be told from the battery's"
+    assert battery_gone.power(EPOCH)["load_w"] == 1683
+    smart = house({"smart_loads": {"0": {"sl_power_w": 1241}}})
+    assert smart.power(EPOCH)["smart_load_w"] == 1241
+    assert smart.power(EPOCH + timedelta(seconds=61))["smart_load_w"] is None
+
+
+def test_the_suns_power_is_never_below_nothing():
+    assert house({"inverters": {"0": {"inv_power_ac_w": -5}}}).power(EPOCH)["pv_w"] == 0
+    hybrid = {"inverters": {"0": {"inv_power_ac_w": 100, "battery_connected": True}}}
+    assert house(hybrid | {"batteries": {"0": {"bat_power_w": 300}}}).power(EPOCH)["pv_w"] == 0
+    assert house(hybrid).power(EPOCH)["pv_w"] == 100
+
+
+def test_a_device_is_described_by_the_pusher_whose_word_holds_for_it():
+    def described(pusher, second, name, values=None):
+        return post(
+            pusher=pusher,
+            measured_at=f"2026-11-22T12:00:{second:02}Z",
+            device_values=values or {},
+            device_info={"energy_meters": {"0": {"name": name}}},
+        )
+
+    def name(*sequence):
+        return house_of(fold(list(sequence))).info["energy_meters/0"]["name"]
+
+    meter = {"energy_meters": {"0": {"grid_power_w": 1}}}
+    assert name(described("a", 1, "A", meter), described("b", 2, "B")) == "A", "it reads the device"
+    assert name(described("a", 1, "A", meter), described("b", 2, "B", meter)) == "B", "it read it last"
+    assert name(described("a", 2, "A"), described("b", 1, "B")) == "A", "it described it last"
+    assert name(described("a", 1, "A"), described("b", 1, "B")) == "B", "its name is greater"
