@@ -1,7 +1,8 @@
 """Rows of history going in, and the totals of finished days that are made of them.
 
 A finished day is totalled once, by the first post of rows or the first read that finds its totals missing or due; its
-rows may expire only then. A late row marks its day due in its own commit, and totals that rest on less than those
+rows may expire only then. That waits until the day is over for every instance, whatever its clock says, for one that is
+still in it marks nothing. A late row marks its day due in its own commit, and totals that rest on less than those
 that stand never replace them. Source: design section 6.
 """
 
@@ -23,6 +24,10 @@ __all__ = ["Days"]
 SITES_REMEMBERED = 10_000
 DUE_REMEMBERED = 32
 ONE_DAY = timedelta(days=1)
+
+SETTLED_AFTER = timedelta(minutes=5)
+"""How long after its end a day is totalled for good: clocks of instances may be a minute off either way, and a post
+that was let in before the end takes its time."""
 
 
 class DayTotals(Part):
@@ -59,14 +64,16 @@ class Days:
         remembered = self._of(name)
         if late:
             remembered.due |= late if len(remembered.due) < DUE_REMEMBERED else set()
-        await self._finish_one(name, remembered, touched, today, now)
+        await self._finish_one(name, remembered, touched, day_of(now - SETTLED_AFTER, zone) - ONE_DAY, now)
 
     async def _finish_one(
-        self, name: str, remembered: _Remembered, touched: Collection[date], today: date, now: datetime
+        self, name: str, remembered: _Remembered, touched: Collection[date], yesterday: date, now: datetime
     ) -> None:
-        """Total one finished day that these rows have left behind, if one is open. What fails is tried again."""
-        yesterday = today - ONE_DAY
-        waiting = remembered.due - set(touched)
+        """Total one finished day that these rows have left behind, if one is open. What fails is tried again.
+
+        `yesterday`: the last day that is settled.
+        """
+        waiting = {day for day in remembered.due if day <= yesterday} - set(touched)
         if remembered.finished != yesterday and yesterday not in touched:
             day = yesterday
         elif waiting:
@@ -131,7 +138,7 @@ class Days:
         if known and hours < known.hours:
             return known.step  # rows have expired since
         _, end = day_span(day, zone)
-        if end > now:
+        if end + SETTLED_AFTER > now:
             return step
         totals = DayTotals(timezone=zone, hours=hours, step=step).model_dump_json()
         retention_days = (await self._sites.get(name, GENERATION_COPY_S)).site.settings.retention_days

@@ -1,0 +1,45 @@
+"""Totals of a finished day rest on all rows acknowledged, whoever was faster and whichever clock was ahead."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from function.stores import Contended, open_store
+from schemas.messages import Row
+from schemas.times import format_time
+from tests.function.conftest import serving
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def row(at):
+    return Row.model_validate({"measured_at": at, "duration_s": 60, "device_values": {"load_power_w": 60}})
+
+
+async def test_rows_for_a_day_that_is_due_already_keep_it_from_being_totalled_without_them(store):
+    day = DAY.date()
+    await store.append("home", "barn-pi", [row(DAY)], [day])
+    seen = (await store.days("home", day, day))[day]
+    await store.append("home", "barn-pi", [row(DAY + timedelta(minutes=1))], [day])
+    with pytest.raises(Contended):
+        await store.finish_day("home", day, "{}", seen.version, [], DAY)
+    assert (await store.days("home", day, day))[day].due
+
+
+async def test_a_day_is_not_totalled_for_good_while_another_clock_may_still_be_in_it(store_address):
+    store, other_store = open_store(store_address), open_store(store_address)
+    async with serving(store) as ahead, serving(other_store) as behind:
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        ahead.ahead = midnight + timedelta(seconds=50) - datetime.now(UTC)
+        behind.ahead = midnight - timedelta(seconds=50) - datetime.now(UTC)
+        start = midnight - timedelta(days=1)
+        days = f"/api/v1/sites/home/history?resolution=1d&from={format_time(start)}&to={format_time(midnight)}"
+        token, read = behind.token(), behind.token(scope="read")
+        for minutes in (3, 2):
+            at = format_time(midnight - timedelta(minutes=minutes))
+            late = {"measured_at": at, "duration_s": 60, "device_values": {"load_power_w": 60}}
+            assert (await behind.call("POST", "/api/v1/readings", token, behind.readings(late)))[0] == 200
+            _, answer, _ = await ahead.call("GET", days, read)
+        assert answer["totals"]["load_wh"] == 2
+    await store.close()
+    await other_store.close()
