@@ -44,6 +44,7 @@ def _configuration(plan: Plan) -> str:
         cloud_authority=plan.cloud.authority,
         cloud_prefix=f"\t\trewrite {plan.cloud.prefix}{{uri}}\n" if plan.cloud.prefix else "",
         tls=tls,
+        first_name="Pusher" if plan.edge_first else "Cloud",
         first="pusher" if plan.edge_first else "cloud",
         second="cloud" if plan.edge_first else "pusher",
         # The pusher's own 503 says which device is missing; it is passed on where nobody else is left to ask.

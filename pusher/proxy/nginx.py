@@ -12,6 +12,9 @@ from pusher.proxy.tunnels import Carrier
 
 __all__ = ["nginx_files"]
 
+LEARN = "            set $cloud_said $upstream_http_x_cloud_said;\n"
+"""For the log, where the one who was asked before was the cloud."""
+
 
 def nginx_files(plan: Plan) -> list[File]:
     """Configuration, secret and `run`; for a tunnel also what carries the connection."""
@@ -47,6 +50,8 @@ def _configuration(plan: Plan, carrier: Carrier | None) -> str:
         all_errors=everything,
         pusher_errors=everything if plan.edge_first else all_but_503,
         after_cloud="@nobody" if plan.edge_first else "@pusher",
+        pusher_learns="" if plan.edge_first else LEARN,
+        nobody_learns=LEARN if plan.edge_first else "",
         after_pusher="@cloud" if plan.edge_first else "@nobody",
         **problems,
     )

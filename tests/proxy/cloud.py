@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import trustme
@@ -130,3 +130,55 @@ async def in_chunks(asked: web.BaseRequest) -> web.StreamResponse:
         await response.write(part)
     await response.write_eof()
     return response
+
+
+DOCUMENT = b'{"device_values": {"energy_meters": {"0": {"grid_power_w": 1}}}}'
+
+
+def in_pieces(asked: web.BaseRequest, length: str) -> tuple[Callable[[bytes], None], list[bytes]]:
+    """The head of the document's answer is sent; how to send on, and what is to be sent, in five pieces.
+
+    `length`: how the end is known: by `content-length`, from `chunks`, or `unsaid`, by the end of the connection.
+    """
+    says = {
+        "content-length": f"Content-Length: {len(DOCUMENT)}",
+        "chunks": "Transfer-Encoding: chunked",
+        "unsaid": "Connection: close",
+    }
+    transport = asked.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{says[length]}\r\n\r\n".encode())
+    pieces = [DOCUMENT[at : at + 13] for at in range(0, len(DOCUMENT), 13)]
+    if length == "chunks":
+        pieces = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+    return transport.write, pieces
+
+
+def cut(length: str) -> Fault:
+    """Ends within the body, with an end of TLS as it should be."""
+
+    async def answer(asked: web.BaseRequest) -> web.StreamResponse:
+        write, pieces = in_pieces(asked, length)
+        write(pieces[0])
+        return await _end(asked)
+
+    return answer
+
+
+def stall(length: str, pause_s: float = 30) -> Fault:
+    """Pauses before each piece of the body but the first."""
+
+    async def answer(asked: web.BaseRequest) -> web.StreamResponse:
+        write, pieces = in_pieces(asked, length)
+        for piece in pieces:
+            write(piece)
+            await asyncio.sleep(pause_s)
+        return await _end(asked)
+
+    return answer
+
+
+async def _end(asked: web.BaseRequest) -> NoReturn:
+    assert asked.transport
+    asked.transport.close()
+    raise asyncio.CancelledError

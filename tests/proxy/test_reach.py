@@ -1,14 +1,20 @@
 """The wallbox gets its answer: from the cloud, without the cloud from the pusher, and never an old one."""
 
+import json
+import re
 import signal
+import socketserver
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from tests.proxy.cloud import Authority, Cloud, always, slow
+from tests.proxy.cloud import DOCUMENT, Authority, Cloud, Fault, always, cut, slow, stall
 from tests.proxy.house import Proxy, Pusher, local_status, wait_until
 from tests.proxy.wallbox import INFO, VALUES, request
 
@@ -115,6 +121,76 @@ def test_whatever_else_the_cloud_says_never_reaches_the_wallbox(
     assert_values(proxy, "pusher")
 
 
+LENGTHS = ("content-length", "chunks", "unsaid")
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [[cut(length) for length in LENGTHS], [stall(length) for length in LENGTHS[:2]]],
+    ids=["cut", "stalled"],
+)
+def test_a_part_of_an_answer_never_reaches_the_wallbox(start_proxy: Start, cloud: Cloud, faults: list[Fault]) -> None:
+    """The cloud ends, or pauses for ever, within the body: then the pusher answers, whichever way a length is told."""
+    proxy = start_proxy("nginx")
+    for fault in faults:
+        wait_for_another_second()
+        cloud.fault = fault
+        assert_values(proxy, "pusher")
+    cloud.fault = None
+    assert_soon(proxy, "cloud")
+
+
+def test_a_part_of_an_answer_reaches_no_one_of_a_crowd(start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy("nginx")
+    cloud.fault = stall("content-length")
+    with ThreadPoolExecutor(20) as wallboxes:
+        answers = list(wallboxes.map(lambda _: proxy.ask(), range(20)))
+    assert {(answer.status, answer.headers["x-answered-by"]) for answer in answers} == {(200, "pusher")}
+
+
+def test_a_cloud_that_drips_is_not_waited_for(start_proxy: Start, cloud: Cloud) -> None:
+    """No pause is long enough to count, but all of them together are."""
+    proxy = start_proxy("nginx")
+    cloud.fault = stall("content-length", pause_s=2)
+    assert_values(proxy, "pusher")
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_an_answer_in_pieces_is_put_together(kind: str, start_proxy: Start, cloud: Cloud, length: str) -> None:
+    """If it is sure to be whole: nginx knows by length or chunks, Caddy by length alone."""
+    proxy = start_proxy(kind)
+    cloud.fault = stall(length, pause_s=0.05)
+    if length == "content-length" or (length, kind) == ("chunks", "nginx"):
+        answer = proxy.ask()
+        assert (answer.status, answer.body, answer.headers["x-answered-by"]) == (200, DOCUMENT, "cloud")
+    else:
+        assert_values(proxy, "pusher")
+
+
+def test_caddy_passes_on_what_it_has_but_never_as_if_it_were_the_whole(start_proxy: Start, cloud: Cloud) -> None:
+    """It keeps nothing back, so the wallbox must look at the length itself; what has no length is not passed on."""
+    proxy = start_proxy("caddy")
+    cloud.fault = cut("content-length")
+    answer = proxy.ask()
+    assert int(answer.headers["content-length"]) > len(answer.body)
+    for length in ("chunks", "unsaid"):
+        cloud.fault = cut(length)
+        assert_values(proxy, "pusher")
+
+
+def test_a_stalled_answer_is_ended_by_caddy(start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy("caddy")
+    cloud.fault = stall("content-length")
+    with pytest.raises(IndexError):  # not even a status line
+        proxy.ask()
+
+
+def wait_for_another_second() -> None:
+    """Until nginx's copy of this second is gone."""
+    second = int(time.time())
+    wait_until(lambda: int(time.time()) > second, "the clock goes on")
+
+
 @pytest.mark.parametrize("name", ["elsewhere.example", "localhost"])
 def test_a_wrong_certificate_is_refused(
     kind: str,
@@ -161,6 +237,36 @@ def test_a_hung_cloud_and_a_hung_pusher_end_in_503(kind: str, start_proxy: Start
     proxy = start_proxy(kind, socket=mortal.socket)
     mortal.send(signal.SIGSTOP)
     assert_unavailable(proxy)
+
+
+def test_the_pushers_own_word_for_what_lacks_reaches_the_wallbox(
+    kind: str, start_proxy: Start, cloud: Cloud, tmp_path: Path
+) -> None:
+    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "Grid is not fresh"}
+    with local_server(tmp_path / "pusher.sock", json.dumps(problem)) as path:
+        proxy = start_proxy(kind, socket=path)
+        cloud.fault = always(503)
+        answer = proxy.ask()
+    assert (answer.status, answer.json()) == (503, problem)
+    assert answer.is_plain
+    assert answer.headers["x-answered-by"] == "pusher"
+
+
+@contextmanager
+def local_server(path: Path, problem: str) -> Iterator[Path]:
+    """Where pusher.sock should be: answers 503 to whoever asks."""
+
+    class Unavailable(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(problem)}\r\nConnection: close\r\n\r\n"
+            self.wfile.write(f"{head}{problem}".encode())
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Unavailable) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield path
+        server.shutdown()
 
 
 def assert_unavailable(proxy: Proxy) -> None:
@@ -212,6 +318,28 @@ def test_no_body_is_older_than_a_second(start_proxy: Start, cloud: Cloud) -> Non
         ages_s.append(asked_at - proxy.ask().json()["made"])
     assert max(ages_s) <= 1
     assert len(ages_s) > len(made), "copies were used at all"
+
+
+def test_each_poll_is_one_line_of_log_with_who_answered_and_what_the_cloud_had_said(
+    kind: str, start_proxy: Start, cloud: Cloud
+) -> None:
+    proxy = start_proxy(kind)
+    assert_values(proxy, "cloud")
+    cloud.fault = always(401)
+    wait_for_another_second()
+    assert_values(proxy, "pusher")
+    cloud.fault = None
+    assert_values(proxy, "cloud")
+    proxy.ask(request("/elsewhere"))
+    who = {"nginx": r"GET \S+ \d+ from=(\w+)", "caddy": r'"msg":"handled request".*?(cloud|pusher|$)'}[kind]
+    wait_until(lambda: len(re.findall(who, proxy.log, re.MULTILINE)) == 4, "four lines for four polls")
+    itself = "proxy" if kind == "nginx" else ""
+    assert re.findall(who, proxy.log, re.MULTILINE) == ["cloud", "pusher", "cloud", itself]
+    assert "127.0.0.1" in proxy.log
+    if kind == "nginx":
+        assert re.findall(r' cloud="(.*)"', proxy.log) == ["200", "401", "200", ""]
+    else:  # where it was not the document
+        assert re.findall(r'"X-Cloud-Said":\["(.*?)"\]', proxy.log) == ["401"]
 
 
 def test_errors_are_not_kept(kind: str, start_proxy: Start, cloud: Cloud) -> None:

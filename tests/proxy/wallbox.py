@@ -43,6 +43,7 @@ def ask(port: int, sent: bytes | None = None, patience_s: float = 20) -> Answer:
         while part := connection.recv(4096):
             received += part
     took_s = time.monotonic() - begun
+    received = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
