@@ -174,7 +174,7 @@ def _share(steps: Sequence[Step], lost: str, whole: str) -> float | None:
     total_wh = float(sum(total for _, total in both))
     if total_wh <= 0:
         return None
-    return round(min(1.0, max(0.0, 1 - float(sum(part for part, _ in both)) / total_wh)), 4)
+    return round(max(0.0, 1 - float(sum(part for part, _ in both)) / total_wh), 4)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -216,7 +216,7 @@ class _Timeline:
         self._spans = {key: (segments[0].start_s, segments[-1].end_s) for key, segments in self._devices.items()}
 
     def pieces(self, first_s: float, step_s: float, last_index: int) -> Iterator[_Piece]:
-        """Every stretch between two changes, cut at the steps' borders."""
+        """Every stretch between two changes, cut at the steps' borders; and each moment that was all there was."""
         edges = {edge for segments in self._devices.values() for it in segments for edge in (it.start_s, it.end_s)}
         if not edges:
             return
@@ -236,8 +236,11 @@ class _Timeline:
                 places[key] = place
                 if place < len(segments) and segments[place].start_s <= start_s:
                     present[key] = segments[place]
-            if present and (end_s > start_s or any(it.start_s == it.end_s for it in present.values())):
-                yield self._piece(start_s, end_s, present)
+            lasting = {key: segment for key, segment in present.items() if segment.end_s > start_s}
+            if len(lasting) < len(present):
+                yield self._piece(start_s, start_s, present)
+            if lasting:
+                yield self._piece(start_s, end_s, lasting)
 
     def _piece(self, start_s: float, end_s: float, present: dict[str, _Segment]) -> _Piece:
         expected = {key for key, (first, last) in self._spans.items() if first <= start_s < last} | set(present)

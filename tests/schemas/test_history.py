@@ -149,3 +149,8 @@ def test_sites_are_added_where_each_that_has_a_quantity_has_it():
     one, two = steps([row(0, grid0=60), row(1, grid0=60)], "1m"), steps([row(0, grid0=6, inv0=7)], "1m")
     both = added([one, two])
     assert [(step.grid_w, step.pv_w) for step in both] == [(66, 7), (None, None)]
+
+
+def test_an_instant_that_is_a_devices_last_does_not_stand_for_the_time_until_another_device_is_read():
+    found = steps([row(0, 0.0, grid0=600), row(60, 0.0, inv0=5)], "1h")
+    assert [(step.grid_w, step.import_wh, step.pv_w) for step in found] == [(600, None, None), (None, None, 5)]
