@@ -309,9 +309,11 @@ def service(
 
 def _become_daemon(path: Path) -> None:
     """Become the daemon: a fresh interpreter in this same process, without the command line's libraries in memory."""
+    from pusher.bytecode import daemon_command
+
     sys.stdout.flush()
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "pusher.daemon", str(path)])  # noqa: S606 - ourselves
+    os.execv(sys.executable, daemon_command(path))  # noqa: S606 - ourselves
 
 
 def _quiet_log() -> "StateLog":

@@ -3,7 +3,6 @@
 Never put a secret, a stack trace or a whole input into a problem: only where it is wrong and what to do.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -39,6 +38,8 @@ class Problem(Part):
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None."""
+    import difflib  # here, for a pusher that makes no mistake never needs it
+
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return found[0] if found else None
 
