@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.history import ENERGIES, RESOLUTIONS, added, day_of, day_span, steps_of, totals_of
+from schemas.history import (
+    ENERGIES,
+    FOLLOWS,
+    POWERS,
+    RESOLUTIONS,
+    Step,
+    added,
+    day_of,
+    day_span,
+    steps_of,
+    totals_of,
+    without,
+)
 from schemas.messages import Row
 from tests.schemas.strategies import examples
 
@@ -22,6 +34,7 @@ def row(minute, duration_s=60.0, **devices):
             "inv": ("inverters", "inv_power_ac_w"),
             "grid": ("energy_meters", "grid_power_w"),
             "bat": ("batteries", "bat_power_w"),
+            "smart": ("smart_loads", "sl_power_w"),
         }[kind]
         values.setdefault(category, {})[index] = power if isinstance(power, dict) else {key: float(power)}
     return Row(measured_at=START + timedelta(minutes=minute), duration_s=duration_s, device_values=values)
@@ -154,3 +167,174 @@ def test_sites_are_added_where_each_that_has_a_quantity_has_it():
 def test_an_instant_that_is_a_devices_last_does_not_stand_for_the_time_until_another_device_is_read():
     found = steps([row(0, 0.0, grid0=600), row(60, 0.0, inv0=5)], "1h")
     assert [(step.grid_w, step.import_wh, step.pv_w) for step in found] == [(600, None, None), (None, None, 5)]
+
+
+def test_a_row_that_lasts_over_several_steps_is_told_in_each_of_them():
+    found = steps([row(5, 3600.0, grid0=600)], "15m")
+    assert [(step.start.minute, step.grid_w, step.import_wh) for step in found] == [
+        (0, 600, 100), (15, 600, 150), (30, 600, 150), (45, 600, 150), (0, 600, 50),
+    ]  # fmt: skip
+
+
+def test_what_lasts_beyond_the_end_counts_to_the_last_step():
+    late = row(23 * 60, 7200.0, grid0=600)
+    for step in ("15m", "1h", "1d"):
+        found = steps([late], step)
+        assert found[-1].start == END - RESOLUTIONS[step]
+        assert sum(it.import_wh for it in found) == 1200
+    assert [it.import_wh for it in steps([late], "1d")] == [1200]
+
+
+def test_the_last_step_may_be_a_short_one():
+    minute = timedelta(minutes=1)
+    rows = [("pi", row(it, grid0=60)) for it in range(20)]
+    found = steps_of(rows, START, START + 20 * minute, 15 * minute)
+    assert [(it.start, it.import_wh) for it in found] == [(START, 15), (START + 15 * minute, 5)]
+
+
+def test_a_device_that_ends_before_the_others_is_missed_no_longer():
+    found = steps([row(0, inv0=60, inv1=60), row(1, inv0=60)], "1m")
+    assert [step.pv_w for step in found] == [120, 60]
+
+
+def test_the_days_border_is_told_in_utc():
+    start, end = day_span(date(2026, 11, 22), "Europe/Vienna")
+    assert (start.tzinfo, end.tzinfo) == (UTC, UTC)
+    assert start.tzinfo is UTC
+
+
+HYBRID = {"inv_power_ac_w": 100.0, "battery_connected": True}
+
+
+def test_a_battery_on_the_ac_side_is_part_of_the_load_and_not_of_the_sun():
+    [step] = steps([row(0, inv0=100, grid0=10, bat0=5)])
+    assert (step.pv_w, step.load_w) == (100, 115)
+    missing = steps([row(0, inv0=100, grid0=10, bat0=5), row(1, inv0=100, grid0=10), row(2, bat0=5)], "1m")
+    assert [(step.pv_w, step.load_w) for step in missing] == [(100, 115), (100, None), (None, None)]
+
+
+def test_the_sun_behind_a_battery_is_unknown_while_the_battery_is():
+    found = steps([row(0, inv0=HYBRID, grid0=10, bat0=5), row(1, inv0=HYBRID, grid0=10), row(2, bat0=5)], "1m")
+    assert [(step.pv_w, step.load_w) for step in found] == [(95, 110), (None, 110), (None, None)]
+    assert steps([row(0, inv0=HYBRID, grid0=10)])[0].pv_w == 100, "no battery was ever read"
+
+
+def test_neither_sun_nor_load_is_below_nothing():
+    [step] = steps([row(0, inv0=-5, grid0=-10)])
+    assert (step.pv_w, step.load_w, step.pv_wh, step.load_wh) == (0, 0, 0, 0)
+    [step] = steps([row(0, inv0=HYBRID, bat0=300)])
+    assert step.pv_w == 0
+
+
+def test_every_energy_flows_one_way():
+    [step] = steps([row(0, 3600.0, grid0=60, bat0=-30)], "1h")
+    assert (step.import_wh, step.export_wh, step.charge_wh, step.discharge_wh) == (60, 0, 30, 0)
+    [step] = steps([row(0, 3600.0, grid0=-60, bat0=30)], "1h")
+    assert (step.import_wh, step.export_wh, step.charge_wh, step.discharge_wh) == (0, 60, 0, 30)
+
+
+def test_a_smart_load_has_a_power():
+    assert steps([row(0, smart0=1241)])[0].smart_load_w == 1241
+
+
+def test_a_step_ends_with_the_last_state_of_charge_that_was_read_in_it():
+    full, empty = {"bat_power_w": 0.0, "soc": 90.0}, {"bat_power_w": 0.0, "soc": 10.0}
+    [step] = steps([row(0, bat0=full), row(1, bat0=empty), row(2, bat0=0), row(3, grid0=1)])
+    assert step.soc == 10
+
+
+def test_a_moment_that_is_all_there_was_has_every_power_and_no_energy():
+    [step] = steps([row(0, 0.0, bat0=5, inv0=HYBRID, grid0=1)])
+    assert (step.pv_w, step.grid_w, step.battery_w, step.load_w) == (95, 1, 5, 101)
+    assert {getattr(step, name) for name in ENERGIES} == {None}
+    apart = steps([row(0, 0.0, grid0=600), row(1, 0.0, grid1=0)])
+    assert [step.grid_w for step in apart] == [300], "the mean of the two moments"
+
+
+def test_powers_are_told_to_a_tenth_of_a_watt_and_energies_to_a_tenth_of_a_milliwatt_hour():
+    [step] = steps([row(0, grid0=0), row(1, grid0=0), row(2, grid0=0.55)])
+    assert (step.grid_w, step.import_wh) == (0.2, 0.0092)
+    totals = totals_of([Step(start=START, pv_wh=value) for value in (0.1, 0.2, 0.00006)])
+    assert totals.pv_wh == 0.3001
+
+
+def test_nothing_is_never_written_with_a_minus():
+    [step] = steps([row(0, grid0=-0.01)])
+    assert str(step.grid_w) == "0.0"
+
+
+def test_totals_are_of_what_is_known():
+    totals = totals_of([Step(start=START, pv_wh=3.0), Step(start=START, pv_wh=None, load_wh=2.0)])
+    assert (totals.pv_wh, totals.load_wh, totals.import_wh) == (3, 2, None)
+
+
+def test_the_shares_rest_on_the_steps_in_which_both_sides_are_known():
+    both = [
+        Step(start=START, pv_wh=0.6, export_wh=0.2, load_wh=3.0, import_wh=1.0),
+        Step(start=START, pv_wh=9.0, load_wh=9.0),
+        Step(start=START, export_wh=9.0, import_wh=9.0),
+    ]
+    totals = totals_of(both)
+    assert (totals.self_consumption, totals.self_sufficiency) == (0.6667, 0.6667)
+    dark = totals_of([Step(start=START, pv_wh=0.0, export_wh=0.0, load_wh=2.0, import_wh=5.0)])
+    assert (dark.self_consumption, dark.self_sufficiency) == (None, 0)
+
+
+def counted(*wh, power=600, minutes=1.0, apart=1.0):
+    """Energies by the minute of an inverter whose counter reads so, one row after another."""
+    rows = [row(number * apart, minutes * 60, inv0=counter(it, power)) for number, it in enumerate(wh)]
+    return [step.pv_wh for step in steps(rows, "1m" if apart < 60 else "1h")]
+
+
+def test_a_counter_that_stands_still_says_that_nothing_was_made():
+    assert counted(1000, 1000, 1000.5) == [10, 0, 0.5]
+
+
+def test_a_counter_may_run_as_fast_as_the_largest_power_and_no_faster():
+    assert counted(0, 1_000_000, minutes=60, apart=60) == [600, 1_000_000]
+    assert counted(0, 1_000_001, minutes=60, apart=60) == [600, 600]
+    assert counted(0, 16_600) == [10, 16_600]
+    assert counted(0, 17_000) == [10, 10]
+
+
+def test_rows_up_to_five_seconds_apart_are_told_by_their_counters():
+    def second_of(gap_s):
+        late = row(1 + gap_s / 60, inv0=counter(20, 600))
+        return sum(it.pv_wh for it in steps([row(0, inv0=counter(0, 600)), late], "1h"))
+
+    assert second_of(5) == 30
+    assert second_of(6) == 20
+
+
+def test_after_a_gap_the_counter_goes_on():
+    rows = [row(minute, inv0=counter(wh, 600)) for minute, wh in ((0, 0), (30, 5000), (31, 5020))]
+    assert [step.pv_wh for step in steps(rows, "1m")] == [10, 10, 20]
+
+
+def test_readings_without_duration_are_told_by_their_counters_too():
+    rows = [row(minute, 0.0, inv0=counter(minute * 20, 600)) for minute in range(4)]
+    assert sum(step.pv_wh for step in steps(rows, "1h")) == pytest.approx(10 + 20 + 20)
+
+
+def test_the_total_is_the_counter_that_counts_and_the_days_is_where_there_is_no_total():
+    day = {"inv_power_ac_w": 600.0, "pv_energy_day_wh": 0.0}
+    later = day | {"pv_energy_day_wh": 15.0}
+    assert [step.pv_wh for step in steps([row(0, inv0=day), row(1, inv0=later)], "1m")] == [10, 15]
+    total, both = counter(0, 600), later | {"pv_energy_total_wh": 20.0}
+    assert [step.pv_wh for step in steps([row(0, inv0=day | total), row(1, inv0=both)], "1m")] == [10, 20]
+    assert [step.pv_wh for step in steps([row(0, inv0=day), row(1, inv0=total)], "1m")] == [10, 10]
+    assert [step.pv_wh for step in steps([row(0, inv0=total), row(1, inv0=later)], "1m")] == [10, 10]
+
+
+def test_one_inverter_without_a_counter_leaves_it_to_power():
+    rows = [row(minute, inv0=counter(minute * 20, 600), inv1=60) for minute in range(2)]
+    assert [step.pv_wh for step in steps(rows, "1m")] == [11, 11]
+
+
+def test_a_step_without_some_categories_is_without_what_follows_from_them():
+    full = Step(start=START, **dict.fromkeys((*POWERS, *ENERGIES, "soc"), 1.0))
+    assert without(full, []) == full
+    for category, gone in FOLLOWS.items():
+        left = without(full, [category]).model_dump()
+        assert {name for name, value in left.items() if value is None} == set(gone)
+        assert left["start"] == START
