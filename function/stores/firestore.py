@@ -17,6 +17,7 @@ from typing import Any
 from google.api_core import exceptions as google_exceptions
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import firestore
+from google.cloud.firestore_v1 import base_client
 from google.cloud.firestore_v1.async_aggregation import AsyncAggregationQuery
 
 from function.stores import (
@@ -41,6 +42,13 @@ DOCUMENT_ID = "__name__"
 
 TIMEOUT_S = 5.0
 """Bounds every call. The library would retry a commit for a minute by itself; here the caller decides that."""
+
+RECONNECT = ("grpc.max_reconnect_backoff_ms", 5000)
+"""A lost connection is tried again at least this often. gRPC's own pauses grow to two minutes, so that the service
+would stay away for long after the store is back. The library takes no options of ours, but for its two lists of them.
+"""
+for _options in (base_client._DEFAULT_CHANNEL_OPTIONS, base_client._GRPC_MSG_SIZE_OPTIONS):  # noqa: SLF001 - see above
+    _options.append(RECONNECT)
 
 DELETE_AT_ONCE = 300
 
