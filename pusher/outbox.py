@@ -248,7 +248,7 @@ class Outbox:
             self._db.execute("begin immediate")
             for row_id, boot, monotonic_s, wall_s in rows:
                 seconds = monotonic_s + offset.offset_s if boot == self._boot else wall_s
-                stamp = _free_stamp(self._db, int(seconds * 1000 // 1))
+                stamp = _free_stamp(self._db, int(seconds * 1000))
                 self._db.execute("update rows set stamp_ms = ? where id = ?", (stamp, row_id))
             self._db.execute("commit")
         except _FAULTS as error:

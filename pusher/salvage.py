@@ -19,6 +19,9 @@ SALVAGE_LIMIT_S = 120
 SMALLEST_ROW_BYTES = 60
 """Bounds how many rows a file can hold."""
 
+_DAMAGE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError)
+"""What a damaged file makes SQLite and its results raise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unstamped:
@@ -37,7 +40,7 @@ def readable_rows(path: Path) -> list[tuple[int, Unstamped]]:
     """What can still be read of a damaged file, row by row, with its id: one bad page costs only its own rows."""
     saved: list[tuple[int, Unstamped]] = []
     give_up_s = time.monotonic() + SALVAGE_LIMIT_S
-    with suppress(sqlite3.Error, OSError, ValueError):
+    with suppress(*_DAMAGE):
         db = sqlite3.connect(path, isolation_level=None)
         try:
             db.execute("pragma writable_schema=on")  # makes SQLite open a file that is shorter than its header says
@@ -55,18 +58,19 @@ def readable_rows(path: Path) -> list[tuple[int, Unstamped]]:
 def _ids(db: sqlite3.Connection, most: int) -> set[int]:
     """Ids that may be in a damaged table of at most so many rows: those up to each end that can still be found."""
     ids: set[int] = set()
-    for query in ("select seq from sqlite_sequence where name = 'rows'", "select max(id) from rows"):
-        with suppress(sqlite3.Error, ValueError, TypeError):
-            last = int(db.execute(query).fetchone()[0])
+    for query, ahead in (
+        ("select seq from sqlite_sequence where name = 'rows'", 0),
+        ("select max(id) from rows", 0),
+        ("select min(id) from rows", most),
+    ):
+        with suppress(*_DAMAGE):
+            last = int(db.execute(query).fetchone()[0]) + ahead
             ids |= set(range(max(1, last - most), last + 1))
-    with suppress(sqlite3.Error, ValueError, TypeError):
-        first = int(db.execute("select min(id) from rows").fetchone()[0])
-        ids |= set(range(first, first + most))
     return ids
 
 
 def _read(db: sqlite3.Connection, row_id: int) -> Unstamped | None:
-    with suppress(sqlite3.Error, ValueError, TypeError, OverflowError):
+    with suppress(*_DAMAGE):
         row = db.execute(
             "select boot, monotonic_s, wall_s, stamp_ms, duration_s, devices from rows where id = ?", (row_id,)
         ).fetchone()
