@@ -14,6 +14,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A real server that must outlive every attack of a module."""
     with attacked(tmp_path_factory.mktemp("attacked")) as running:
         yield running
+        running.hear()
         running.alive()
 
 
