@@ -40,7 +40,7 @@ lock:  ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in pusher/requirements-serial.in tests/requirements.in -o tests/requirements.txt
 
 bench: $(VENV)/.installed  ## the design's figures on this machine, under ten minutes (ONLY=values: that family alone)
-	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m tests.benchmarks --page README.md $(if $(ONLY),--only $(ONLY))
 
 soak: $(VENV)/.installed  ## the pusher watched for an hour
 	@$(BIN)/python -m tests.benchmarks --only pusher --watch-s 3600 --json build/soak.json

@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.benchmarks", description="Figures of the product on this machine.")
     parser.add_argument("--only", choices=FAMILIES, help="measure this family alone")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go as JSON")
+    parser.add_argument("--page", type=Path, help="a Markdown page whose table is written anew, if all was measured")
     parser.add_argument("--watch-s", type=int, default=pusher.WATCH_S, help="how long the pusher's memory is watched")
     arguments = parser.parse_args()
     report = Report()
@@ -43,6 +44,9 @@ def main() -> int:
             status = 1
         report.write(arguments.json)
     report.show()
+    if arguments.page and not arguments.only and status == 0:
+        report.put_into(arguments.page)
+        report.say(f"written into {arguments.page}")
     report.say(f"kept in {arguments.json}")
     return status
 

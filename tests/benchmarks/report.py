@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+TABLE_BEGINS, TABLE_ENDS = "<!-- figures -->", "<!-- /figures -->"
 MARKS = {True: Text("met", style="green"), False: Text("MISSED", style="bold red"), None: Text("")}
 
 
@@ -74,6 +75,22 @@ class Report:
                 figure.name, f"{_shown(figure.value)} {figure.unit}".strip(), figure.goal or "", MARKS[figure.met]
             )
         self.console.print(table)
+
+    def put_into(self, page: Path) -> None:
+        """Replace the table of a Markdown page, which stands between two comments; raises ValueError without them."""
+        before, begin, rest = page.read_text(encoding="utf-8").partition(TABLE_BEGINS)
+        _, end, after = rest.partition(TABLE_ENDS)
+        if not end:
+            raise ValueError(f'{page} has no place for the table: "{TABLE_BEGINS}" and "{TABLE_ENDS}"')
+        rows = [_row(figure) for figure in self.figures]
+        lines = ["", machine(), "", "| figure | value | goal |", "| --- | ---: | ---: |", *rows, ""]
+        page.write_text(before + begin + "\n".join(lines) + end + after, encoding="utf-8")
+
+
+def _row(figure: Figure) -> str:
+    goal = (figure.goal or "").replace("<=", "at most").replace(">=", "at least")
+    goal = f"**{goal}, missed**" if figure.met is False else goal
+    return f"| {figure.name} | {_shown(figure.value)} {figure.unit}".rstrip() + f" | {goal} |"
 
 
 def machine() -> str:
