@@ -27,24 +27,31 @@ def daemon_command(config: Path) -> list[str]:
 
 def compiled() -> bool:
     """Whether the bytecode is there; makes it if it can."""
-    if _is_there():
+    spec = find_spec(DAEMON)
+    if spec is None or spec.origin is None:
+        return False
+    code, kept = Path(spec.origin), Path(cache_from_source(spec.origin, optimization=2))
+    if _is_of(kept, code):
         return True
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    if not os.access(kept.parent, os.W_OK):
+        return False
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-P", "-OO", "-m", "pusher.bytecode"]
     with suppress(OSError, subprocess.SubprocessError):
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=TIMEOUT_S)  # noqa: S603 - our own
-    return _is_there()
+    return _is_of(kept, code)
 
 
-def _is_there() -> bool:
-    """Whether bytecode of the daemon is kept, and of its code as it is now (PEP 552: its head holds time and size)."""
-    spec = find_spec(DAEMON)
-    if spec is None or spec.origin is None:
-        return False
+def _is_of(kept: Path, code: Path) -> bool:
+    """Whether bytecode is of the code as it is now (PEP 552: its head holds the code's time and size)."""
     try:
-        code = Path(spec.origin).stat()
-        with Path(cache_from_source(spec.origin, optimization=2)).open("rb") as kept:
-            return kept.read(16)[8:] == struct.pack("<II", int(code.st_mtime) & 0xFFFFFFFF, code.st_size & 0xFFFFFFFF)
+        now = code.stat()
+        with kept.open("rb") as file:
+            return file.read(16)[8:] == struct.pack("<II", int(now.st_mtime) & 0xFFFFFFFF, now.st_size & 0xFFFFFFFF)
     except OSError:
         return False
 
