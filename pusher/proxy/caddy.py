@@ -1,7 +1,8 @@
 """The files of kind `caddy`. Written for Caddy 2.6, as Debian 12 has it, and newer.
 
-Caddy keeps no copy of an answer by itself: each poll of each wallbox is a read of the function, which answers from a
-copy of its own that is at most a second old.
+Caddy has no cache of its own, so each poll of each wallbox is a request to the function, which answers from a copy that
+is at most a second old. Nor can it wait for an answer's end: what it buffers (`buffer_responses`) it passes on even if
+the rest never came. So it takes only answers that say their length, and the wallbox can tell a part from the whole.
 """
 
 from pusher.proxy import answers
@@ -23,7 +24,7 @@ def caddy_files(plan: Plan) -> list[File]:
     files = [
         File("Caddyfile", _configuration(plan)),
         File("token", f"{plan.token or ''}\n", mode=0o600),
-        File("run", fill("caddy-run"), mode=0o755),
+        File("run", fill("caddy-run", address=plan.listen.address, port=plan.listen.port), mode=0o755),
     ]
     if plan.ca is not None:
         files.append(File("ca.pem", plan.ca.decode("ascii")))

@@ -18,6 +18,10 @@ from pusher.proxy.plan import Cloud, Kind, Plan, PlanError, Tunnel
 __all__ = ["proxy_command"]
 
 DEFAULT_PORT = 1000  # as in the manufacturer's guide
+NO_CLOUD = (
+    "--cloud is missing: write the address of the function, such as --cloud https://nrgkick-abc.a.run.app "
+    "(cloud.url of a pusher.yaml in this folder would do as well)"
+)
 DEFAULT_RUN_DIR = "/run/nrgkick-pusher"
 
 
@@ -61,43 +65,50 @@ def proxy_command(
     """
     try:
         known = _known(config)
-        where = plans.as_cloud(cloud or known.get("url") or _end("--cloud is missing: the address of the function"))
+        where = plans.as_cloud(cloud or known.get("url") or _end(NO_CLOUD))
         plan = plans.Plan(
             kind=kind,
             folder=plans.as_path("--out", out),
             listen=plans.as_listen(listen or _lan_listen()),
             cloud=where,
             token=_token(kind, token_file),
-            socket=plans.as_path(
+            socket=plans.as_socket(
                 "--socket", local_socket or Path(known.get("run_dir") or DEFAULT_RUN_DIR) / "pusher.sock"
             ),
             ca=plans.read_ca(ca) if ca else None,
             edge_first=edge_first,
             tunnel=_tunnel(kind, where, via, service, region, project, tunnel_port),
         )
-        _write(plan)
+        _write(plan, [path for path in (token_file, ca) if path])
     except PlanError as error:
         _end(str(error))
     except OSError as error:
-        _end(f"{error.filename or out}: {error.strerror or error}; choose another folder with --out")
+        mend = "call this with sudo, or choose" if isinstance(error, PermissionError) else "choose"
+        _end(f"--out {out}: {error.strerror or error}; {mend} another folder")
+    if not plans.is_here(plan.listen):
+        _warn(f"{plan.listen.address} is no address of this machine at the moment; the proxy cannot start until it is")
     if token_file and plans.readable_by_others(token_file):
         _warn(f"{token_file} can be read by other users of this machine; run: chmod 600 {token_file}")
 
 
-def _write(plan: Plan) -> None:
+def _write(plan: Plan, given: list[Path]) -> None:
     from pusher.proxy.advice import advice
     from pusher.proxy.caddy import caddy_files
-    from pusher.proxy.folder import File, write_files
+    from pusher.proxy.folder import Changes, File, write_files
     from pusher.proxy.nginx import nginx_files
     from pusher.proxy.unit import unit_file
 
     text = advice(plan)
     files = caddy_files(plan) if plan.kind is Kind.CADDY else nginx_files(plan)
-    changed = write_files(plan.folder, [*files, unit_file(plan), File("README.txt", text)])
-    if not changed:
+    changes = write_files(plan.folder, [*files, unit_file(plan), File("README.txt", text)], given)
+    if changes == Changes([], []):
         typer.echo(f"{plan.folder} is as it should be; nothing was changed. What to do with it: README.txt there")
         return
-    typer.echo(f"{plan.folder}: wrote {', '.join(changed)}\n\n{text}", nl=False)
+    if changes.written:
+        typer.echo(f"{plan.folder}: wrote {', '.join(changes.written)}")
+    if changes.removed:
+        typer.echo(f"{plan.folder}: removed {', '.join(changes.removed)}, which an earlier call had written")
+    typer.echo(f"\n{text}", nl=False)
 
 
 def _known(config: Path | None) -> dict[str, str]:

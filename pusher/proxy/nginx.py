@@ -1,7 +1,7 @@
 """The files of kind `nginx`, and of the tunnels, which have the same nginx in front.
 
-nginx is the recommended kind: it alone shares one read of the cloud among all who ask within a second. Written for
-nginx 1.22, as Debian 12 has it, and newer.
+nginx is the recommended kind: it alone shares one request to the cloud among all who ask within a second, and passes on
+nothing but whole answers. Written for nginx 1.22, as Debian 12 has it, and newer.
 """
 
 from pusher.proxy import answers, tunnels

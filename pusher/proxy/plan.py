@@ -6,6 +6,7 @@ no input can say more than it is asked. Raises PlanError, whose message names th
 
 import ipaddress
 import re
+import socket
 import ssl
 import stat
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ __all__ = [
     "as_listen",
     "as_name",
     "as_path",
+    "as_socket",
+    "is_here",
     "read_ca",
     "read_token",
     "readable_by_others",
@@ -143,6 +146,16 @@ def as_listen(text: str) -> Listen:
     return Listen(str(address), int(match[3]))
 
 
+def is_here(listen: Listen) -> bool:
+    """Whether this machine has the address now."""
+    with socket.socket(socket.AF_INET6 if ":" in listen.address else socket.AF_INET) as probe:
+        try:
+            probe.bind((listen.address, 0))
+        except OSError:
+            return False
+        return True
+
+
 def as_cloud(text: str) -> Cloud:
     """The function's address: https, or plain http to loopback only, as for the pusher."""
     example = 'write the address of the function, such as "https://nrgkick-abc.a.run.app"'
@@ -167,6 +180,9 @@ def as_cloud(text: str) -> Cloud:
         )
     if any(set(part) == {"."} for part in prefix.split("/") if part):
         raise PlanError(f"--cloud {text}: a path with dots is not passed on; {example}")
+    before, documents, _ = text.partition("/api/v1")
+    if documents:
+        raise PlanError(f'--cloud {text}: the proxy adds the path of the documents itself; write "{before}"')
     return Cloud(scheme, host, int(match[3] or (443 if scheme == "https" else 80)), prefix)
 
 
@@ -181,6 +197,20 @@ def as_path(option: str, path: Path) -> Path:
             f"{option} {_shown(str(path))}: use letters, digits and . _ - + @ : ~ , = only; nginx and systemd would "
             "read other characters as their own"
         )
+    return absolute
+
+
+SOCKET_PATH_BYTES = 107
+"""The longest path that a Unix socket can have (unix(7): `sun_path`)."""
+
+
+def as_socket(option: str, path: Path) -> Path:
+    """A path at which a Unix socket is, or will be."""
+    absolute = as_path(option, path)
+    if absolute.is_dir():
+        raise PlanError(f"{option} {absolute}: this is a folder; write {absolute / 'pusher.sock'}")
+    if len(bytes(absolute)) > SOCKET_PATH_BYTES:
+        raise PlanError(f"{option} {absolute}: no socket can have a path of more than {SOCKET_PATH_BYTES} bytes")
     return absolute
 
 

@@ -52,12 +52,68 @@ def test_a_second_call_with_the_same_words_changes_nothing(
     assert "wrote" in write_proxy(any_kind, *words, "--edge-first")
 
 
+def test_the_words_for_caddy_tell_what_only_nginx_shares(tmp_path: Path, tokens: dict[str, Path]) -> None:
+    said = write_proxy("caddy", "--out", tmp_path, *USUAL, "--token-file", tokens["read"])
+    assert "with Caddy each poll is a request to the function" in said
+
+
 def test_what_the_owner_wrote_stays(tmp_path: Path, tokens: dict[str, Path]) -> None:
     words = ("--out", tmp_path, *USUAL, "--token-file", tokens["read"])
     write_proxy("cloudflared", *words)
     (tmp_path / "cloudflared.env").write_text("TUNNEL_SERVICE_TOKEN_ID=mine\n")
     write_proxy("cloudflared", *words)
     assert (tmp_path / "cloudflared.env").read_text() == "TUNNEL_SERVICE_TOKEN_ID=mine\n"
+
+
+@pytest.mark.parametrize("first", list(Kind))
+@EVERY_KIND
+def test_another_kind_leaves_nothing_of_the_first_but_what_the_owner_wrote(
+    first: Kind, any_kind: Kind, tmp_path: Path, tokens: dict[str, Path], authority: Authority
+) -> None:
+    words = (*USUAL, "--token-file", tokens["read"])
+    write_proxy(any_kind, "--out", tmp_path / "proxy", *words)
+    fresh = contents(tmp_path / "proxy")
+    shutil.rmtree(tmp_path / "proxy")
+    write_proxy(first, "--out", tmp_path / "proxy", *words, "--ca", authority.file)
+    written = set(contents(tmp_path / "proxy"))
+    owners = {
+        "cloudflared.env": "TUNNEL_SERVICE_TOKEN_ID=mine\n",
+        "id_ed25519": "key",
+        "notes": "mine",
+        "token.old": "x",
+    }
+    for name, text in owners.items():
+        (tmp_path / "proxy" / name).write_text(text)
+    said = write_proxy(any_kind, "--out", tmp_path / "proxy", *words)
+    assert contents(tmp_path / "proxy") == fresh | owners
+    removed = said.partition(": removed ")[2].partition(", which")[0].split(", ")
+    assert set(removed) == written - set(fresh) - set(owners)
+    assert "nothing was changed" in write_proxy(any_kind, "--out", tmp_path / "proxy", *words)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_token_file_that_the_owner_keeps_in_the_folder_stays_there(tmp_path: Path, tokens: dict[str, Path]) -> None:
+    """Even if it has the name of a file that one kind writes and another removes."""
+    kept = Path(shutil.copy(tokens["read"], tmp_path / "token"))
+    words = ("--out", tmp_path, *USUAL, "--token-file", kept)
+    for kind in ("caddy", "nginx", "ssh"):
+        write_proxy(kind, *words)
+        assert kept.read_text() == tokens["read"].read_text()
+    write_proxy("nginx", *words[:-1], tokens["read"])
+    assert kept.exists()
+
+
+def test_the_list_of_what_was_written_leads_nowhere_else(tmp_path: Path, tokens: dict[str, Path]) -> None:
+    (tmp_path / "precious").write_text("mine")
+    folder = tmp_path / "proxy"
+    (folder / "var").mkdir(parents=True)
+    (folder / ".written").write_text("../precious\n..\nvar\nnowhere\n\n" + str(tmp_path / "precious"))
+    write_proxy("nginx", "--out", folder, *USUAL, "--token-file", tokens["read"])
+    assert (tmp_path / "precious").exists()
+    assert (folder / "var").is_dir()
 
 
 @pytest.mark.parametrize("port", [1000, 8080])
@@ -104,11 +160,45 @@ def test_the_token_is_in_no_log_and_no_process_list(
 def test_all_that_run_writes_is_below_its_folder_and_it_ends_when_told(kind: str, start_proxy: Start) -> None:
     proxy = start_proxy(kind)
     assert proxy.ask().status == 200
-    known = {"README.txt", "run", "ca.pem", "nrgkick-proxy.service", "log", "var", "Caddyfile", "token", "nginx.conf"}
+    known = {
+        ".written",
+        "README.txt",
+        "run",
+        "ca.pem",
+        "nrgkick-proxy.service",
+        "log",
+        "var",
+        "Caddyfile",
+        "token",
+        "nginx.conf",
+    }
     assert {path.name for path in proxy.folder.iterdir()} <= known | {"token.conf"}
     proxy.process.send_signal(signal.SIGTERM)
     assert proxy.process.wait(10) in (0, -signal.SIGTERM)
     wait_until(lambda: not members(proxy.process.pid), "nothing of it is left")
+
+
+def test_a_second_start_says_so_and_leaves_the_first_alone(kind: str, start_proxy: Start, cloud: Cloud) -> None:
+    proxy = start_proxy(kind)
+    second = subprocess.run([proxy.folder / "run"], capture_output=True, text=True)
+    assert (second.returncode, second.stderr.count("\n")) == (1, 1)
+    assert "this proxy runs already" in second.stderr
+    elsewhere = shutil.copytree(proxy.folder, proxy.folder.with_name("copy"), ignore=shutil.ignore_patterns("var"))
+    third = subprocess.run([elsewhere / "run"], capture_output=True, text=True)
+    assert third.returncode == 1
+    assert ("Address already in use" if kind == "nginx" else "somebody listens at") in third.stderr
+    for sent in (request(VALUES), request("/api/v1/info.json")):
+        assert proxy.ask(sent).headers["x-answered-by"] == "cloud"
+    assert len(cloud.asked) == 2
+
+
+def test_after_a_kill_it_starts_again(kind: str, start_proxy: Start, processes: Callable[..., object]) -> None:
+    proxy = start_proxy(kind)
+    os.killpg(proxy.process.pid, signal.SIGKILL)
+    proxy.process.wait()
+    again = Proxy(proxy.folder, proxy.port, processes(proxy.folder / "run"), proxy.log_file)
+    wait_until(lambda: listens(proxy.port), "the proxy listens")
+    assert again.ask().headers["x-answered-by"] == "cloud"
 
 
 def members(group: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The command's words: each is judged before it reaches a file, and a wrong one is answered with a right one."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,17 @@ def call(tmp_path: Path, token: Path, *words: object, kind: str = "nginx") -> tu
         (("--cloud", "https://192.0.2.1"), "a certificate is checked against a name"),
         (("--cloud", "https://cloud_.example\nx"), "write the address of the function"),
         (("--cloud", "https://-cloud.example"), "no host name"),
+        (("--cloud", "https://cloud.example/api/v1/values.json"), 'write "https://cloud.example"'),
         (("--socket", "/run/a b.sock"), "use letters, digits"),
+        (("--socket", "/run"), "write /run/pusher.sock"),
+        (("--socket", "/run/" + "x" * 103), "more than 107 bytes"),
+        (("--socket", ""), "this is a folder"),
         (("--out", "/tmp/a;b"), "use letters, digits"),
+        (("--out", "/tmp/a b"), "use letters, digits"),
+        (("--out", "/tmp/a'b"), "use letters, digits"),
+        (("--out", "/tmp/$HOME"), "use letters, digits"),
+        (("--out", "/tmp/a\nb"), "use letters, digits"),
+        (("--out", "/proc/nothing"), "choose another folder"),
         (("--out", "/etc/nrgkick-pusher/proxy"), "use /etc/nrgkick-proxy"),
         (("--ca", "/nowhere/ca.pem"), "No such file"),
         (("--token-file", "/nowhere/token"), "nrgkick-cloud token --site home --scope read"),
@@ -72,6 +82,36 @@ def test_a_file_that_holds_no_token_is_refused_and_not_shown(tmp_path: Path, tok
     assert code == 1
     assert "does not hold one token" in said
     assert not text or text not in said
+
+
+def test_without_a_cloud_the_command_says_what_to_write(
+    tmp_path: Path, token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["proxy", "nginx", "--token-file", str(token)])
+    assert result.exit_code == 1
+    assert "--cloud https://" in result.output
+
+
+def test_a_folder_of_another_user_is_refused_with_what_to_do(tmp_path: Path, token: Path) -> None:
+    if os.geteuid() == 0:
+        os.seteuid(65534)  # root may write everywhere
+    folder = Path("/var/lib")
+    try:
+        result = CliRunner().invoke(
+            app, ["proxy", "gcloud", "--out", str(folder), "--listen", "127.0.0.1:1000", "--cloud", "https://a.example"]
+        )
+    finally:
+        os.seteuid(os.getuid())
+    assert result.exit_code == 1
+    assert f"--out {folder}: Permission denied; call this with sudo, or choose another folder" in result.output
+
+
+def test_an_address_that_this_machine_has_not_is_taken_with_a_warning(tmp_path: Path, token: Path) -> None:
+    code, said = call(tmp_path, token, "--listen", "203.0.113.7:1000")
+    assert code == 0
+    assert "203.0.113.7 is no address of this machine at the moment" in said
+    assert "no address of this machine" not in call(tmp_path, token, "--listen", "127.0.0.1:1000")[1]
 
 
 def test_a_certificate_file_without_one_is_refused(tmp_path: Path, token: Path) -> None:
