@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make demo` shows the product at work, `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format schemas lock bench soak clean
+.PHONY: help demo test lint format schemas lock bench soak mutants clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,5 +45,8 @@ bench: $(VENV)/.installed  ## the design's figures on this machine, under ten mi
 soak: $(VENV)/.installed  ## the pusher watched for an hour
 	@$(BIN)/python -m tests.benchmarks --only pusher --watch-s 3600 --json build/soak.json
 
+mutants: $(VENV)/.installed  ## what the tests do not notice in the rules, tokens and outbox (ONLY=schemas/merge.py)
+	@nice -n 15 $(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY))
+
 clean:  ## remove what make made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build mutants dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
