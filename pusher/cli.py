@@ -185,7 +185,11 @@ def dump(
     _, loaded = _config(config)
     for one in loaded.devices:
         title = role_title(one.category, one.index)
-        if device.lower().replace(":", " ").replace("_", " ") in (one.title.lower(), title):
+        if device.lower().replace(":", " ").replace("_", " ") in (
+            one.title.lower(),
+            title,
+            title.removeprefix("house "),
+        ):
             break
     else:
         raise _fail(f'there is no device "{device}"; there are: {", ".join(one.title for one in loaded.devices)}')

@@ -4,6 +4,8 @@ import asyncio
 import json
 import signal
 import socket
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from importlib import metadata
 
 import jsonschema
@@ -14,7 +16,7 @@ from pusher import VERSION
 from pusher.dump import without_names
 from tests.conftest import need
 from tests.pusher.parts import BIN, Pusher, pusher_of, real_function, until
-from tests.pusher.sources.servers import http_device, modbus_device
+from tests.pusher.sources.servers import http_device, modbus_device, mosquitto
 
 SHELLY = {"/status": {"total_power": -542.0, "emeters": [{"power": -542.0}]}}
 
@@ -162,6 +164,47 @@ async def test_a_dump_shows_what_a_device_answers_but_not_whose_it_is(tmp_path):
         code, said = await pusher.command("dump", "roof")
         assert code == 1
         assert 'there is no device "roof"; there are: Grid, inverter 0' in said
+
+
+async def test_a_dump_hears_what_a_broker_and_a_home_assistant_say(tmp_path):
+    state = {"entity_id": "sensor.boiler", "state": "1500", "attributes": {"unit_of_measurement": "W"}}
+    state["last_reported"] = datetime.now(UTC).isoformat()
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(mosquitto(tmp_path))
+        home = await stack.enter_async_context(http_device({"/api/states/sensor.boiler": state}))
+        client = await stack.enter_async_context(broker.client())
+
+        async def speak():
+            while True:
+                await client.publish("battery", json.dumps({"w": -500, "soc": 78.2, "serial": "ABC12345678901"}))
+                await asyncio.sleep(0.5)
+
+        devices = f"""
+          - battery: 0
+            mqtt:
+              host: 127.0.0.1
+              port: {broker.port}
+              values: {{bat_power_w: {{topic: battery, path: w}}, soc: {{topic: battery, path: soc}}}}
+          - smart_load: 0
+            homeassistant: {{url: "{home.url}", token: t0ken, values: {{sl_power_w: sensor.boiler}}}}
+          - load: true
+            command: {{run: echo 1683, values: {{load_power_w: "@"}}}}
+        """
+        pusher = Pusher(tmp_path, "http://127.0.0.1:9", "the-token", devices)
+        speaking = asyncio.create_task(speak())
+        code, said = await pusher.command("dump", "battery:0")
+        speaking.cancel()
+        assert code == 0, said
+        [case] = YAML(typ="safe").load(said)["cases"]
+        assert case["mqtt"] == {"battery": {"w": -500, "soc": 78.2, "serial": "removed"}}
+        assert case["expect"] == {"battery": {"bat_power_w": -500, "soc": 78.2}}
+        code, said = await pusher.command("dump", "smart_load:0")
+        assert code == 0, said
+        assert "1500" in said
+        assert "t0ken" not in said
+        code, said = await pusher.command("dump", "load")
+        assert code == 1
+        assert "house load gave nothing to record: its source asks no device" in said
 
 
 async def test_simulate_runs_without_hardware(cloud, tmp_path):
