@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make demo` shows the product at work, `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format schemas lock bench soak mutants clean
+.PHONY: help demo test lint format schemas lock bench faults soak mutants clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,9 @@ lock:  ## pin all dependencies anew, with hashes (needs uv)
 
 bench: $(VENV)/.installed  ## the design's figures on this machine, under ten minutes (ONLY=values: that family alone)
 	@$(BIN)/python -m tests.benchmarks --page README.md $(if $(ONLY),--only $(ONLY))
+
+faults: $(VENV)/.installed  ## every fault on both stores, longer than the tests try it (SEEDS=3: twenty minutes)
+	@$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3)
 
 soak: $(VENV)/.installed  ## the pusher watched for an hour
 	@$(BIN)/python -m tests.benchmarks --only pusher --watch-s 3600 --json build/soak.json

@@ -57,6 +57,7 @@ def _one(arguments: argparse.Namespace, store: str, fault: str, seed: int) -> in
     with tempfile.TemporaryDirectory() as folder, running(store, Path(folder), seed) as world:
         history = asyncio.run(run(world, fault, seed, load_s, lambda text: print(text, flush=True)))
         if arguments.logs:
+            arguments.logs.mkdir(parents=True, exist_ok=True)
             (arguments.logs / f"{fault}-{store}-{seed}.log").write_bytes((Path(folder) / "world.log").read_bytes())
     out = arguments.out or Path("build/faults") / f"{fault}-{store}-{seed}.jsonl"
     write_history(history, out)
