@@ -55,7 +55,11 @@ class _OnePiece:
         self._flush()
         if self._protocol.is_receiving_body and not self.is_closing():
             self._protocol.refusing = True
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client is gone, and hears no last word
+                self._transport.abort()
+                return
             self._protocol.flow.resume_reading()
             self._protocol.loop.call_later(LINGER_S, self._transport.close)
         elif not self._protocol.refusing:
