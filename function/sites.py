@@ -28,6 +28,11 @@ FRESH_COPY_S = 1.0
 GENERATION_COPY_S = 60.0
 """How old a copy may be by which a token's generation is judged."""
 
+CHANGE_TIMEOUT_S = 9.0
+"""How long a change may take, with its wait for those before it. A pusher gives up after 10 s; without a bound here,
+posts for a site would queue up before a slow store, each for its turn to fail.
+"""
+
 TRIES = 6
 FIRST_PAUSE_S = 0.02
 COPIES_LIMIT = 5000
@@ -142,6 +147,13 @@ class Sites:
 
         Raises what `decide` raises, and StoreUnavailable, also where the site is so contended that it is given up.
         """
+        try:
+            async with asyncio.timeout(CHANGE_TIMEOUT_S):
+                return await self._changed(name, decide, now)
+        except TimeoutError:
+            raise StoreUnavailable(f"the change was not stored within {CHANGE_TIMEOUT_S:g} s") from None
+
+    async def _changed(self, name: str, decide: Callable[[Site, bool], Site], now: datetime) -> Copy:
         entry = self._entry(name)
         async with entry.writing:
             for attempt in range(TRIES):

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from function.sites import Sites
+from function.stores import StoreUnavailable
 from schemas.site import Site
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -57,6 +58,19 @@ async def test_what_fleet_queries_look_at_is_written_once_a_minute(store):
     minute = int(NOON.timestamp()) // 60
     assert minutes == [minute, None, None, minute + 1, None]
     assert (await store.fleet(minute + 1)).fresh == 1
+
+
+async def test_changes_do_not_queue_up_before_a_slow_store(store, monkeypatch):
+    monkeypatch.setattr("function.sites.CHANGE_TIMEOUT_S", 0.05)
+    watched = Watched(store)
+    sites = Sites(watched)
+    watched.go_on.clear()
+    changes = (sites.change("home", heard(NOON), NOON) for _ in range(5))
+    failures = await asyncio.gather(*changes, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [StoreUnavailable] * 5
+    watched.go_on.set()
+    monkeypatch.undo()
+    assert (await sites.change("home", heard(NOON), NOON)).site.heard_at == NOON
 
 
 async def test_a_change_that_changes_nothing_writes_nothing(store):
