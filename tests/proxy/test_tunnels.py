@@ -173,7 +173,7 @@ def test_what_a_tunnel_needs_is_named_where_it_lacks(tmp_path: Path, tokens: dic
     )  # fmt: skip
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("bash", "env", "readlink", "dirname", "mkdir", "ln", "id", "nginx"):
+    for name in ("bash", "env", "readlink", "dirname", "mkdir", "ln", "rm", "id", "cat", "flock", "nginx"):
         (programs / name).symlink_to(need(name, name))
     if shutil.which("cloudflared", path="/usr/local/sbin:/usr/sbin:/sbin"):
         pytest.skip("cloudflared is where run looks by itself")
