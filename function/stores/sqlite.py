@@ -34,6 +34,9 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5
+CALL_TIMEOUT_S = 10
+"""How long a call may take with its wait for those before it: while another process holds the file's lock, each of them
+waits for `BUSY_TIMEOUT_S`. One that is given up before its turn is never run."""
 SUMMARY = ("minute", "pv_w", "grid_w", "battery_w", "load_w", "smart_load_w")
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -188,7 +191,7 @@ class SqliteStore:
             db.execute("DELETE FROM archive WHERE site = ?", (name,))
             db.execute("DELETE FROM days WHERE site = ?", (name,))
 
-        await self._run(work)
+        await self._run(work, timeout_s=None)  # years of rows take their time
 
     async def close(self) -> None:
         """See `Store`."""
@@ -222,8 +225,12 @@ class SqliteStore:
         db.executescript(TABLES)
         return db
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+    async def _run(self, work: Callable[[sqlite3.Connection], T], timeout_s: float | None = CALL_TIMEOUT_S) -> T:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        except TimeoutError:
+            raise StoreUnavailable(f"{self._path}: busy; no answer within {timeout_s} s") from None
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
