@@ -106,14 +106,18 @@ class Application:
         routes: dict[str, dict[str, Handler]],
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        capacity: Capacity | None = None,
     ) -> None:
-        """Take the parts. `routes` maps a path such as `/api/v1/sites/{site}` to a handler per method."""
+        """Take the parts. `routes` maps a path such as `/api/v1/sites/{site}` to a handler per method.
+
+        `capacity` bounds the posts that are worked on.
+        """
         self.sites = sites
         self.days = Days(sites)
         self.fleet_copy: dict[str, Any] = {}
         self.access = access
         self._now = now
-        self._capacity = Capacity()
+        self._capacity = capacity or Capacity()
         self._doorstep = Capacity(posts_limit=8, incoming_limit_bytes=2**18)
         self._exact = {path: handlers for path, handlers in routes.items() if "{" not in path}
         self._routes = [

@@ -103,7 +103,7 @@ async def read_model(request: Request, model: type[Model], place: "Place") -> Mo
     packed = await _read_body(request, place)
     await place.received()
     body = _plain(header(request, b"content-encoding"), packed)
-    place.work(len(body))
+    await place.work(len(body))
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

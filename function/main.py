@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from function.access import Access
 from function.app import Application, Call, Handler
+from function.capacity import Capacity
 from function.http import Answer, json_answer
 from function.lanes import post_live, post_readings
 from function.sites import Sites
@@ -32,6 +33,10 @@ from function.wallbox import info_json, values_json
 from schemas.site import NAME_PATTERN
 
 __all__ = ["ROUTES", "build", "default_store", "keyring_for", "nrgkick"]
+
+
+EMBEDDED_AT_ONCE = 4
+"""Posts at work over an embedded store, which writes one after the other on a thread of its own."""
 
 
 async def health(call: Call) -> Response:  # noqa: ARG001 - a handler takes its call
@@ -105,7 +110,8 @@ def build(store_address: str, default_site: str | None) -> Application:
     if default_site and not re.fullmatch(NAME_PATTERN, default_site):
         raise ValueError(f'"{default_site}" is no name of a site; use a-z, 0-9 and hyphens')
     store = open_store(store_address)
-    return Application(Sites(store), Access(keyring_for(store), default_site or None), ROUTES)
+    capacity = Capacity(at_once=EMBEDDED_AT_ONCE) if store_address.startswith("sqlite:") else Capacity()
+    return Application(Sites(store), Access(keyring_for(store), default_site or None), ROUTES, capacity=capacity)
 
 
 @cache

@@ -71,9 +71,9 @@ async def test_every_place_is_given_back_however_a_post_ends(server):
     assert (capacity.posts, capacity.incoming_bytes, capacity.work_bytes) == (0, 0, 0)
 
 
-async def test_bodies_are_counted_on_their_way_in_and_at_work():
-    capacity = Capacity(posts_limit=2, incoming_limit_bytes=100, work_limit_bytes=50)
-    async with capacity.place() as first, capacity.place() as second:
+async def test_bodies_are_counted_on_their_way_in():
+    capacity = Capacity(posts_limit=2, incoming_limit_bytes=100)
+    async with capacity.place() as first, capacity.place():
         with pytest.raises(Failure, match="too many posts"):
             async with capacity.place():
                 pass
@@ -81,16 +81,47 @@ async def test_bodies_are_counted_on_their_way_in_and_at_work():
         async with capacity.place() as third:  # a body on its way in holds no place
             with pytest.raises(Failure, match="too many large bodies"):
                 third.incoming(41)
+        async with capacity.place() as third:
             third.incoming(40)
             await third.received()
-            third.work(60)  # alone it may be larger
-            with pytest.raises(Failure, match="too many readings"):
-                second.work(1)
             with pytest.raises(Failure, match="too many posts"):
                 await first.received()
-        assert capacity.work_bytes == 0
-        second.work(50)
     assert (capacity.posts, capacity.incoming_bytes, capacity.work_bytes) == (0, 0, 0)
+
+
+async def test_what_is_at_work_is_bounded_and_the_rest_waits_in_order():
+    capacity, order, most = Capacity(at_once=3, work_limit_bytes=100), [], 0
+
+    async def post(number, size_bytes):
+        nonlocal most
+        async with capacity.place() as place:
+            place.incoming(size_bytes)
+            await place.received()
+            await place.work(size_bytes)
+            order.append(number)
+            most = max(most, capacity.work_bytes if size_bytes <= 100 else 0)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    sizes = [40, 40, 40, 300, 1, 99, 50, 50, 50, 100]  # one alone may be larger than all
+    await asyncio.gather(*(post(number, size_bytes) for number, size_bytes in enumerate(sizes)))
+    assert order == list(range(len(sizes)))
+    assert most == 100
+    assert (capacity.posts, capacity.incoming_bytes, capacity.work_bytes) == (0, 0, 0)
+
+
+async def test_a_post_that_is_broken_off_while_it_waits_gives_its_place_back():
+    capacity = Capacity(at_once=1)
+    async with capacity.place():
+        waiting = asyncio.ensure_future(capacity.place().__aenter__())
+        while capacity.posts < 2:  # noqa: ASYNC110 - it offers no event
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert capacity.posts == 1
+    async with capacity.place():
+        assert capacity.posts == 1
 
 
 async def test_posts_begin_one_by_one_with_room_for_others_between_them():

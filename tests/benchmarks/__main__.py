@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import cold_start, operations, posts, pusher, values
+from tests.benchmarks import cold_start, degradation, operations, posts, pusher, values
 from tests.benchmarks.report import Report, machine
 
-FAMILIES = {module.__name__.rpartition(".")[2]: module for module in (values, operations, posts, cold_start, pusher)}
+FAMILIES = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (values, operations, posts, cold_start, degradation, pusher)
+}
 
 
 def main() -> int:

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,3 +40,15 @@ def load(url: str, requests: Path, seconds: int) -> Load:
     if figures["refused"] or figures["broken"] > CONNECTIONS or not figures["requests"]:
         raise RuntimeError(f"wrk at {url}: {said}")
     return Load(figures["requests"] / figures["seconds"], figures["p50_us"] / 1000, figures["requests"])
+
+
+@contextmanager
+def flood(url: str, requests: Path, connections: int) -> Iterator[None]:
+    """Send the requests as fast as they are answered, however they are answered, until the block ends."""
+    words = [need("wrk", "wrk"), "-t1", f"-c{connections}", "-d600s", "-s", SCRIPT, url, "--", requests]
+    process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
