@@ -61,7 +61,7 @@ class CompositeHouse(House):
 
     def status(self, now: datetime) -> Status:
         """See `House`: over the members' devices, before any are summed."""
-        return replace(self.as_house(), devices=self.members()).status(now)
+        return House.status(replace(self, devices=self.members()), now)
 
     def expiries(self, now: datetime) -> list[datetime]:
         """See `House`: also of devices that only the members' loads rest on."""
@@ -97,10 +97,6 @@ class CompositeHouse(House):
         load_w = self.load_w(now)
         total["load_w"] = None if load_w is None else round(load_w)
         return {key: total[key] for key in ("pv_w", "grid_w", "battery_w", "load_w", "smart_load_w")}
-
-    def as_house(self) -> House:
-        """The plain house of the same devices."""
-        return House(self.devices, self.info, self.on_stale, self.heard_at)
 
 
 def compose(settings: Settings, parts: Sequence[Part]) -> CompositeHouse:

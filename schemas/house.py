@@ -248,7 +248,7 @@ def _values_count(said: Said, key: str, claim: Claim) -> bool:
 def _known(site: Site, key: str, stale_after: timedelta, info: dict[str, dict[str, Any]]) -> Known:
     category, _, index = key.partition("/")
     ranks: list[tuple[datetime, str, str]] = []
-    last: list[tuple[datetime, str, str, dict[str, Any]]] = []
+    last: list[tuple[datetime, str, dict[str, Any]]] = []  # one a pusher, so that there is no tie
     for pusher, said in site.pushers.items():
         claim = said.claims.get(key)
         if claim is None or _ignored(said, key, claim):
@@ -257,10 +257,10 @@ def _known(site: Site, key: str, stale_after: timedelta, info: dict[str, dict[st
             ranks.append((claim.withdrawn_at, pusher, canonical(None)))
         if claim.measured_at and claim.values and _values_count(said, key, claim):
             ranks.append((claim.measured_at, pusher, canonical(claim.values)))
-            last.append((claim.measured_at, pusher, canonical(claim.values), claim.values))
+            last.append((claim.measured_at, pusher, claim.values))
     time, pusher, word = max(ranks)
     withdrawn = word == canonical(None)
-    measured_at, _, _, values = max(last, key=lambda item: item[:3]) if last else (None, "", "", None)
+    measured_at, _, values = max(last) if last else (None, None, None)
     return Known(
         category=category,
         index=int(index or 0),
@@ -270,7 +270,7 @@ def _known(site: Site, key: str, stale_after: timedelta, info: dict[str, dict[st
         stale_after=stale_after,
         withdrawn_at=time if withdrawn else None,
         info=info.get(key, {}),
-        claimed={name: at for at, name, _, _ in last},
+        claimed={name: at for at, name, _ in last},
     )
 
 
@@ -278,7 +278,7 @@ def _info(site: Site) -> dict[str, dict[str, Any]]:
     """Per device the description by the pusher whose word holds for it, else by the one that described last."""
     described: dict[str, list[tuple[datetime, datetime, str]]] = {}
     for pusher, said in site.pushers.items():
-        for key in said.info if said.info_at else ():
+        for key in said.info:
             claim = said.claims.get(key, Claim())
             newest = later(claim.measured_at, claim.withdrawn_at) or datetime.min.replace(tzinfo=UTC)
             described.setdefault(key, []).append((newest, said.info_at or newest, pusher))

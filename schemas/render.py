@@ -56,7 +56,7 @@ def documents(house: House, now: datetime) -> Documents:
     info = None if house.is_new else {"device_info": nested(house.info)}
     until = min(house.expiries(now), default=None)
     if not house.devices:
-        return Documents(None, info, "nothing has been heard of this site's devices yet", until)
+        return Documents(None, info, "nothing has been heard of this site's devices yet", None)
     missing = _missing(house, now)
     if missing is None:
         return Documents({"device_values": _fresh_values(house, now)}, info, "fresh", until)

@@ -101,6 +101,11 @@ def test_of_two_authorizations_the_first_counts(access):
         access.claims(request(("Authorization", "Basic eDp5"), bearer(token())), NOW)
 
 
+def test_a_token_under_another_scheme_is_none(access):
+    with refused(401, "the token cannot be read"):
+        access.claims(request(("Authorization", f"Basic {token()}")), NOW)
+
+
 def test_without_a_token_the_answer_says_how_to_send_one(access):
     with refused(401, NO_TOKEN) as refusal:
         access.claims(request(), NOW)

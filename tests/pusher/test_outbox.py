@@ -449,6 +449,18 @@ def test_what_was_stored_is_not_sent_again_though_the_disk_does_not_let_go_of_it
     assert [it.stamp_ms for it in everything(box)] == [20, 30, 40]
 
 
+def test_what_a_full_disk_makes_it_drop_is_counted_with_what_was_dropped_before(path, monkeypatch):
+    monkeypatch.setattr(outbox_module, "KEPT_IN_MEMORY", 1)
+    box = outbox(path, max_age_s=100)
+    box.add([row(1, stamp_ms=1), row(2, stamp_ms=200_000)])
+    box.drop_older(now_ms=200_000)
+    fill(box)
+    box.add([large(3), large(4), large(5)])
+    assert (box.counts().rows, box.counts().in_memory, box.counts().dropped) == (2, 1, 3)
+    interrupt(box)
+    assert box.counts() == Counts(rows=1, in_memory=1, trouble=f"cannot read {path}: interrupted")
+
+
 def test_a_dead_letter_is_buried_once_the_disk_takes_it(path):
     box = outbox(path)
     box.add([row(1, stamp_ms=1)])
@@ -490,6 +502,16 @@ def test_a_fault_that_is_no_damage_is_told_and_passes(path, call, doing):
     box.add([row(3, stamp_ms=3)])
     assert box.trouble is None
     assert powers(everything(box))[:2] == [1, 3]
+
+
+def test_room_that_cannot_be_made_now_is_made_later(path):
+    filled(path, 200)
+    box = outbox(path, max_bytes=size(row(100)))
+    interrupt(box)
+    box.add([])
+    assert (box.trouble, box.reports) == (f"cannot write to {path}: interrupted", [])
+    box.add([row(999, stamp_ms=999)])
+    assert (powers(everything(box)), box.trouble, box.counts().dropped) == ([999], None, 200)
 
 
 def test_what_cannot_be_asked_now_is_none_and_no_trouble(path):
@@ -582,23 +604,22 @@ def test_a_log_that_someone_else_keeps_open_is_put_aside_with_its_file(path):
     ]
 
 
-def damage(path):
-    path.write_bytes(b"no database" * 1000)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
 def test_a_disk_that_damages_all_is_not_rescued_without_end(path):
-    damage(path)
+    filled(path, 200)
     box = outbox(path)
+    tear(box, path, b'grid_power_w": 0}')
+    assert everything(box)
     box.close()
-    damage(path)
-    box.add([row(1, stamp_ms=1)])
-    assert re.fullmatch(rf"{path} was damaged again at once \(.*not a database\); is the disk failing\?", box.trouble)
+    box.open()
+    tear(box, path, b'grid_power_w": 100}')
+    assert everything(box) == []
+    assert re.fullmatch(rf"{path} was damaged again at once \(.*malformed\); is the disk failing\?", box.trouble)
+    box.add([row(999, stamp_ms=999)])
+    assert "damaged again at once" in box.trouble
     assert (box.counts().in_memory, len(box.reports)) == (1, 1)
     box._next_rescue_s = time.monotonic()
     box.add([])
-    assert (powers(everything(box)), box.trouble, len(box.reports)) == ([1], None, 2)
+    assert (powers(everything(box))[-1], box.trouble, len(box.reports)) == (999, None, 2)
 
 
 def test_a_damaged_file_that_cannot_be_put_aside_is_trouble_and_rows_wait(path):

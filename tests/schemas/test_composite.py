@@ -169,6 +169,10 @@ def test_a_load_with_a_fraction_is_a_whole_number_among_the_powers():
     assert house.power(EPOCH)["load_w"] == 11
 
 
+def test_there_is_no_load_where_no_member_has_one():
+    assert composite(member({"batteries": {"0": {"bat_power_w": 1}}})).load_w(EPOCH) is None
+
+
 def test_the_last_known_load_is_that_of_the_members_whose_load_was_ever_known():
     assert composite(member(PLAIN), member({"batteries": {"0": {"bat_power_w": 1}}})).last_known_load_w() == 110
     assert composite(member({"batteries": {"0": {"bat_power_w": 1}}})).last_known_load_w() is None
@@ -180,6 +184,8 @@ def test_a_composite_is_as_fresh_as_its_members_devices():
     assert composite(member(PLAIN), member(PLAIN, **OLD)).status(EPOCH) == "partial"
     assert composite(member(PLAIN, **OLD)).status(EPOCH) == "stale"
     assert composite(member(PLAIN), member(PLAIN, ("inverters",), **OLD)).status(EPOCH) == "partial"
+    battery = {"batteries": {"0": {"bat_power_w": 1}}}
+    assert composite(member(battery), member(battery, **OLD)).status(EPOCH) == "partial", "before they are summed"
     assert composite(member(PLAIN)).heard_at == EPOCH
 
 
@@ -199,7 +205,8 @@ FOUR = inverters(ONE, ONE, ONE, ONE)
 
 
 def test_five_keep_their_numbers_and_only_a_sixth_is_summed():
-    assert [device.values for device in composite(FOUR, inverters(ONE)).of("inverters")] == [ONE] * 5
+    five = composite(FOUR, inverters(ONE))
+    assert ([device.values for device in five.of("inverters")], five.info) == ([ONE] * 5, {})
     six = composite(FOUR, inverters(ONE, {"inv_power_ac_w": 2}))
     assert [device.values["inv_power_ac_w"] for device in six.of("inverters")] == [1, 1, 1, 1, 3]
 
@@ -283,8 +290,9 @@ def test_the_summed_one_is_withdrawn_with_the_last_of_its_parts_and_not_known_wi
     assert summed.withdrawn_at == EPOCH + timedelta(seconds=5)
     assert not summed.fresh(EPOCH)
     assert summed.values == {"inv_power_ac_w": 3}
-    unread = composite(FOUR, gone(5, values=False), inverters(ONE)).devices[4]
-    assert (unread.values, unread.measured_at) == (None, None)
+    for parts in ((gone(5, values=False), inverters(ONE)), (inverters(ONE), gone(5, values=False))):
+        unread = composite(FOUR, *parts).devices[4]
+        assert (unread.values, unread.measured_at, unread.fresh(EPOCH)) == (None, None, False)
     assert composite(FOUR, inverters(ONE, ONE)).devices[4].withdrawn_at is None
 
 
@@ -314,4 +322,4 @@ def test_several_smart_loads_become_one_with_the_firsts_temperature_and_mode():
 
 def test_the_composites_own_settings_say_what_happens_on_stale():
     assert composite(member(PLAIN), on_stale="no_surplus").on_stale == "no_surplus"
-    assert composite(member(PLAIN)).as_house().on_stale == "unavailable"
+    assert composite(member(PLAIN)).on_stale == "unavailable"

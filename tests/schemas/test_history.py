@@ -314,6 +314,8 @@ def test_after_a_gap_the_counter_goes_on():
 def test_readings_without_duration_are_told_by_their_counters_too():
     rows = [row(minute, 0.0, inv0=counter(minute * 20, 600)) for minute in range(4)]
     assert sum(step.pv_wh for step in steps(rows, "1h")) == pytest.approx(10 + 20 + 20)
+    rows = [row(minute, 0.0, inv0=counter(7, 600)) for minute in range(4)]
+    assert sum(step.pv_wh for step in steps(rows, "1h")) == pytest.approx(10), "it stands still"
 
 
 def test_the_total_is_the_counter_that_counts_and_the_days_is_where_there_is_no_total():

@@ -113,6 +113,24 @@ def test_a_device_that_its_pusher_no_longer_lists_is_forgotten_and_its_older_val
     assert [device.key for device in house_of(fold([two, one, late, back])).devices][1] == "inverters/1"
 
 
+def test_a_forgotten_device_that_is_withdrawn_later_has_none_of_its_older_values():
+    read = post(device_values={"inverters": {"1": {"inv_power_ac_w": 9}}})
+    left_out = post(measured_at="2026-11-22T12:00:05Z", device_info={"inverters": {"0": {}}})
+    withdrawn = post(measured_at="2026-11-22T12:00:06Z", device_values={"inverters": {"1": None}})
+    [device] = house_of(fold([read, left_out, withdrawn])).devices
+    assert (device.values, device.measured_at, device.claimed) == (None, None, {})
+    assert device.withdrawn_at == EPOCH + timedelta(seconds=6)
+
+
+def test_each_pusher_that_reads_a_device_claims_it_and_the_last_values_are_the_newest():
+    one = post(pusher="a", measured_at="2026-11-22T12:00:02Z", device_values=METER)
+    other = post(pusher="b", device_values={"energy_meters": {"0": {"grid_power_w": 7}}})
+    gone = post(pusher="b", measured_at="2026-11-22T12:00:03Z", device_values=GONE)
+    [device] = house_of(fold([one, other, gone])).devices
+    assert (device.pusher, device.values) == ("b", {"grid_power_w": 1})
+    assert device.claimed == {"a": EPOCH + timedelta(seconds=2), "b": EPOCH}
+
+
 def test_clocks_that_are_off_are_refused_and_nothing_is_corrected():
     for seconds in (-60, 0, 60):
         check_clock(EPOCH + timedelta(seconds=seconds), EPOCH)
@@ -146,6 +164,10 @@ def test_every_time_of_a_post_is_looked_at_and_the_one_that_is_ahead_is_named():
     check_post(measured(inverters={"0": "2026-11-22T12:01:00Z"}, load_power_w="2020-01-01T00:00:00Z"), EPOCH)
     for late, loc in (
         (post(measured_at="2026-11-22T12:01:02Z"), "measured_at"),
+        (
+            post(device_values=values, measured_at="2026-11-22T12:01:02Z", measured={"inverters": {}}),
+            "measured_at",
+        ),
         (measured(inverters={"0": "2026-11-22T12:01:02Z"}), "measured/inverters/0"),
         (measured(load_power_w="2026-11-22T12:01:02Z"), "measured/load_power_w"),
     ):
@@ -187,6 +209,7 @@ def at(second, values=METER, **more):
         ([at(5, GONE), at(6)], at(5, GONE), False),
         ([at(6, GONE)], at(6, GONE), True),
         ([at(6)], at(5, METER | {"load_power_w": 3}), True),
+        ([at(5, pusher="the-winner")], at(5, METER | {"load_power_w": 3}), True),
         ([at(6)], at(5, measured={"energy_meters": {"0": "2026-11-22T12:00:07Z"}}), True),
         ([at(6)], at(7, measured={"energy_meters": {"0": "2026-11-22T12:00:05Z"}}), False),
         ([at(5)], post(), True),

@@ -175,6 +175,20 @@ def test_a_number_that_is_none_is_never_sent():
         Documents({"device_values": {"load_power_w": float("nan")}}, None, "", None).values_body  # noqa: B018
 
 
+@pytest.mark.parametrize("on_stale", ["unavailable", "no_surplus"])
+def test_an_answer_without_surplus_holds_until_the_next_device_ceases_to_be_fresh(on_stale):
+    battery = post(device_values={"batteries": {"0": {"bat_power_w": 1}}}, measured_at="2026-11-22T12:00:05Z")
+    described = post(device_values=EXAMPLE, device_info={"inverters": {"0": {"name": "Roof"}}})
+    site = fold([described, battery, gone("energy_meters")], {"on_stale": on_stale})
+    said = render(site, EPOCH + timedelta(seconds=1))
+    assert said.until == EPOCH + timedelta(seconds=60)
+    assert said.info == {"device_info": {"inverters": {"0": {"name": "Roof"}}}}
+    assert render(site, EPOCH + timedelta(seconds=60)).until == EPOCH + timedelta(seconds=60)
+    assert render(site, EPOCH + timedelta(seconds=60.001)).until == EPOCH + timedelta(seconds=65)
+    assert render(site, EPOCH + timedelta(seconds=65.001)).until is None
+    assert render(fold([], {"on_stale": on_stale}), EPOCH).until is None
+
+
 def test_why_the_surplus_is_unknown_is_told_with_the_device_and_its_time():
     def why(*sequence, seconds=0):
         return render(fold(list(sequence)), EPOCH + timedelta(seconds=seconds)).detail
@@ -218,8 +232,8 @@ def test_watts_are_served_whole_and_degrees_and_percent_as_decimals():
             "smart_loads": {"0": {"sl_power_w": 0, "temp": 46.0, "mode": 1}},
         }
     }
-    assert b'"soc":50.0,"mode":3' in body
-    assert b'"temp":46.0,"mode":1' in body
+    for written in (b'"battery_connected":false', b'"soc":50.0,"mode":3}', b'"temp":46.0,"mode":1}'):
+        assert written in body
 
 
 def test_what_a_device_is_does_not_age():
@@ -295,4 +309,6 @@ def test_a_device_is_described_by_the_pusher_whose_word_holds_for_it():
     assert name(described("a", 1, "A", meter), described("b", 2, "B")) == "A", "it reads the device"
     assert name(described("a", 1, "A", meter), described("b", 2, "B", meter)) == "B", "it read it last"
     assert name(described("a", 2, "A"), described("b", 1, "B")) == "A", "it described it last"
+    withdrawn = post(pusher="b", measured_at="2026-11-22T12:00:03Z", device_values={"energy_meters": {"0": None}})
+    assert name(described("a", 2, "A", meter), described("b", 1, "B"), withdrawn) == "B", "its word is the newest"
     assert name(described("a", 1, "A"), described("b", 1, "B")) == "B", "its name is greater"
