@@ -115,7 +115,8 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
 def _said(connection: h11.Connection, request: h11.Request | None, answer: _Answer) -> bytes:
     """The answer as it goes out; the connection ends with it."""
     ends = [("Content-Length", str(len(answer.body))), ("Connection", "close")]
-    events: list[h11.Event] = [h11.Response(status_code=answer.status, headers=[*answer.headers.items(), *ends])]
+    headers, phrase = [*answer.headers.items(), *ends], HTTPStatus(answer.status).phrase
+    events: list[h11.Event] = [h11.Response(status_code=answer.status, headers=headers, reason=phrase.encode())]
     if request is None or request.method != b"HEAD":
         events.append(h11.Data(data=answer.body))
     return b"".join(connection.send(event) or b"" for event in [*events, h11.EndOfMessage()])

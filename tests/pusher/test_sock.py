@@ -46,6 +46,7 @@ GET = b"GET /api/v1/values.json HTTP/1.1\r\nHost: pusher\r\n\r\n"
 async def test_a_document_comes_whole_and_with_its_length(ask):
     answer = await ask(GET)
     assert status_and_body(answer) == (200, DOCUMENTS.values)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"content-length: 39\r\n" in answer.lower()
 
 
