@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.faults.history import History, Operation
+from tests.faults.history import Header, History, Operation
 
 __all__ = ["ANSWERED_WITHIN_S", "RECOVERED_WITHIN_S", "Violation", "check"]
 
@@ -29,6 +29,8 @@ COPY_S = 1.0
 CALL_S = 5.0
 """How long one call of the store may take (function.stores.firestore)."""
 SKEW_MS = 60_000
+SENT_WITHIN_S = 0.2
+"""After it a request has surely reached the instance, which must answer it before it ends."""
 ANSWERED_WITHIN_S = 30.0
 LIVE_ANSWERED_WITHIN_S = 15.0
 """A pusher waits 10 s; a call for the token's generation may come before the change, which takes 9 s at most."""
@@ -78,28 +80,35 @@ def check(history: History) -> list[Violation]:
 
 
 def _answers(history: History) -> Iterator[Violation]:
-    header = history.header
+    ends = [(int(event.detail), event.at_s) for event in history.events if event.event == "SIGTERM"]
     for it in history.operations:
-        where = _where(it)
-        if it.completed_s - it.invoked_s > (LIVE_ANSWERED_WITHIN_S if it.op == "live" else ANSWERED_WITHIN_S):
-            yield Violation("slow", f"{where} took {it.completed_s - it.invoked_s:.1f} s")
-        if it.status is None:
-            if not header.stops_instances or it.problem == "timeout":
-                yield Violation("no answer", f"{where}: {it.problem}")
-        elif it.status in (429, 503):
-            if not it.retry_after or not it.problem:
-                yield Violation("contract", f"{where}: {it.status} without Retry-After or problem document")
-        elif it.status == 422 and it.problem.endswith("clock-skew"):
-            if it.server_ms is None or it.sent_ms is None or abs(it.server_ms - it.sent_ms) <= SKEW_MS:
-                yield Violation("contract", f"{where}: clock-skew where clocks differ by at most 60 s")
-        elif it.status != 200 and not (it.status == 404 and header.loses_data):
-            yield Violation("contract", f"{where}: {it.status} {it.problem}")
-        elif (
-            it.status == 200
-            and it.sent_ms is not None
-            and (it.server_ms is None or abs(it.server_ms - it.sent_ms) > SKEW_MS)
-        ):
-            yield Violation("contract", f"{where}: taken although clocks differ by more than 60 s")
+        yield from _answered(history.header, it)
+        for instance, at_s in ends if it.status is None else ():
+            if instance == it.instance and it.invoked_s + SENT_WITHIN_S < at_s < it.completed_s:
+                yield Violation("no answer", f"{_where(it)} was under way at SIGTERM ({at_s:.3f} s)")
+
+
+def _answered(header: Header, it: Operation) -> Iterator[Violation]:
+    where = _where(it)
+    if it.completed_s - it.invoked_s > (LIVE_ANSWERED_WITHIN_S if it.op == "live" else ANSWERED_WITHIN_S):
+        yield Violation("slow", f"{where} took {it.completed_s - it.invoked_s:.1f} s")
+    if it.status is None:
+        if not header.stops_instances or it.problem == "timeout":
+            yield Violation("no answer", f"{where}: {it.problem}")
+    elif it.status in (429, 503):
+        if not it.retry_after or not it.problem:
+            yield Violation("contract", f"{where}: {it.status} without Retry-After or problem document")
+    elif it.status == 422 and it.problem.endswith("clock-skew"):
+        if it.server_ms is None or it.sent_ms is None or abs(it.server_ms - it.sent_ms) <= SKEW_MS:
+            yield Violation("contract", f"{where}: clock-skew where clocks differ by at most 60 s")
+    elif it.status != 200 and not (it.status == 404 and header.loses_data):
+        yield Violation("contract", f"{where}: {it.status} {it.problem}")
+    elif (
+        it.status == 200
+        and it.sent_ms is not None
+        and (it.server_ms is None or abs(it.server_ms - it.sent_ms) > SKEW_MS)
+    ):
+        yield Violation("contract", f"{where}: taken although clocks differ by more than 60 s")
 
 
 def _recovery(history: History) -> Iterator[Violation]:
@@ -158,6 +167,7 @@ def _live(history: History) -> Iterator[Violation]:
     live = _Live(history)
     yield from _verdicts(live)
     yield from _shown(history, live)
+    yield from _named(history, live)
 
 
 def _verdicts(live: _Live) -> Iterator[Violation]:
@@ -201,6 +211,16 @@ def _shown(history: History, live: _Live) -> Iterator[Violation]:
             for device in live.valued:
                 if device not in values and _floor(live.valued_at, live.valued, seen, it, device):
                     yield Violation("missing", f"{_where(it)} does not know {device}, which was acknowledged before")
+
+
+def _named(history: History, live: _Live) -> Iterator[Violation]:
+    """At rest, each device that was described bears its name."""
+    counted = (it for it in live.posts if it.acknowledged and it.invoked_s >= live.counted_from_s)
+    names = {device: name for it in counted for device, name in it.described.items()}
+    for it in history.operations:
+        if it.op == "info" and it.final and it.acknowledged:
+            for device in sorted(name for name in names if it.seen.get(name) != names[name]):
+                yield Violation("missing", f"{_where(it)} does not name {device}, which was described")
 
 
 def _not_older(

@@ -160,6 +160,7 @@ class Clients:
                 sent.append({"ms": measured_ms, "devices": devices, "body": body})
             operation = self._operation("live", f"{name}/live", post.instance)
             operation.devices, operation.repeat = devices, post.kind == "repeat"
+            operation.described = _names(body.get("device_info", {}))
             answer = await self._do(operation, "POST", "/api/v1/live", "push", body)
             operation.answer = (answer or {}).get("status", "") if operation.status == 200 else ""
             await self._breathe(operation, post.pause_s)
@@ -325,9 +326,12 @@ def _seen(what: str, answer: Any) -> Any:
     if what == "days":
         return {step["start"][:10]: step["load_wh"] for step in answer["steps"]}
     if what == "info":
-        devices = answer["device_info"]
-        return {f"{category}/{index}": it["name"] for category in devices for index, it in devices[category].items()}
+        return _names(answer["device_info"])
     return None
+
+
+def _names(info: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {f"{category}/{index}": it["name"] for category in info for index, it in info[category].items()}
 
 
 def _text(ms: int) -> str:

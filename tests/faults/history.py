@@ -67,6 +67,8 @@ class Operation:
     sent_ms: int | None = None
     devices: dict[str, list[Any]] = field(default_factory=dict)
     """live: per device its time in ms and its value, None if it is withdrawn. No two posts give the same value."""
+    described: dict[str, str] = field(default_factory=dict)
+    """live: names given to devices; a device is always given the same."""
     rows: list[list[int]] = field(default_factory=list)
     """readings: [measured_ms, value] each."""
     stored: int = 0

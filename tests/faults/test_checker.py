@@ -118,6 +118,27 @@ def test_a_refused_post_must_never_be_seen():
     assert rules(skewed, site(21, 15, since_s=13)) == ["invented"]
 
 
+def test_a_request_that_was_under_way_at_sigterm_is_answered():
+    header = Header(0, "sigterm", "firestore", stops_instances=True)
+    events = [Event("SIGTERM", 6.0, "1"), Event("fault ends", 10)]
+    unanswered = live(5.5, 15, instance=1, took_s=1, status=None, problem="ServerDisconnectedError")
+    assert rules(unanswered, header=header, events=events) == ["no answer"]
+    for other in (
+        replace(unanswered, instance=0),
+        replace(unanswered, invoked_s=6.1),
+        replace(unanswered, invoked_s=5.9),
+    ):
+        assert rules(other, header=header, events=events) == []
+
+
+def test_a_device_that_was_described_bears_its_name():
+    described = live(13, 15, described={"inverters/0": "Roof"})
+    look = operation("info", "last", 1, 20, status=200, final=True, seen={"inverters/0": "Roof"})
+    now_15 = [site(20, 15, since_s=13, instance=instance) for instance in (0, 1)]
+    assert rules(described, look, *now_15, without=(8, 9)) == []
+    assert rules(described, replace(look, seen={}), *now_15, without=(8, 9)) == ["missing"]
+
+
 def test_what_was_withdrawn_is_shown_no_more():
     withdrawal = live(20.5, None)
     assert rules(withdrawal, site(21, 14, since_s=12, withdrawn=True)) == []

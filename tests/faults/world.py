@@ -169,6 +169,7 @@ class World:
         began_s = time.monotonic()
         # The arbiter is told, as a platform does; it tells its worker. SIGKILL takes both at once.
         if sign == signal.SIGTERM:
+            note("SIGTERM", str(number))
             instance.terminate()
         else:
             os.killpg(instance.pid, sign)
