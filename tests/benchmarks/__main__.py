@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import cold_start, degradation, operations, posts, pusher, values
+from tests.benchmarks import cold_start, degradation, operations, posts, proxy_failover, pusher, values
 from tests.benchmarks.report import Report, machine
 
 FAMILIES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (values, operations, posts, cold_start, degradation, pusher)
+    for module in (values, operations, posts, cold_start, degradation, proxy_failover, pusher)
 }
 
 
