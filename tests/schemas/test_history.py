@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from schemas.history import (
     ENERGIES,
-    FOLLOWS,
     POWERS,
     RESOLUTIONS,
     Step,
@@ -105,6 +104,8 @@ def test_the_row_that_began_last_counts_and_on_a_tie_the_greater_pusher():
 def test_readings_without_duration_stand_for_what_follows_for_a_while():
     found = steps([row(0, 0.0, grid0=600), row(1, 0.0, grid0=0), row(30, 0.0, grid0=0)], "1h")
     assert found[0].import_wh == 10
+    held = steps([row(0, 0.0, grid0=600), row(60, 0.0, grid0=0)], "1d")
+    assert held[0].import_wh == 600 * 5 / 60, "five minutes"
     assert steps([row(0, 0.0, grid0=600)], "1h")[0].grid_w == 600
 
 
@@ -336,7 +337,13 @@ def test_one_inverter_without_a_counter_leaves_it_to_power():
 def test_a_step_without_some_categories_is_without_what_follows_from_them():
     full = Step(start=START, **dict.fromkeys((*POWERS, *ENERGIES, "soc"), 1.0))
     assert without(full, []) == full
-    for category, gone in FOLLOWS.items():
+    for category, gone in (
+        ("inverters", {"pv_w", "pv_wh", "load_w", "load_wh"}),
+        ("energy_meters", {"grid_w", "import_wh", "export_wh", "load_w", "load_wh"}),
+        ("batteries", {"battery_w", "soc", "charge_wh", "discharge_wh"}),
+        ("smart_loads", {"smart_load_w"}),
+    ):
         left = without(full, [category]).model_dump()
-        assert {name for name, value in left.items() if value is None} == set(gone)
+        assert {name for name, value in left.items() if value is None} == gone
         assert left["start"] == START
+    assert without(full, ["inverters", "smart_loads"]).smart_load_w is None

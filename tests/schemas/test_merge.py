@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.document import flat
 from schemas.house import house_of, stands
-from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, check_clock, check_post, is_ahead, merge
+from schemas.merge import PUSHER_LIMIT, ClockSkew, TooManyPushers, canonical, check_clock, check_post, is_ahead, merge
 from schemas.messages import LivePost
 from schemas.site import Site
 from tests.schemas.strategies import EPOCH, examples, fold, posts
@@ -111,6 +111,15 @@ def test_a_device_that_its_pusher_no_longer_lists_is_forgotten_and_its_older_val
     keys = [device.key for device in house_of(fold([two, one, late])).devices]
     assert keys == ["inverters/0", "load_power_w"]
     assert [device.key for device in house_of(fold([two, one, late, back])).devices][1] == "inverters/1"
+
+
+def test_ties_are_broken_by_json_with_its_keys_in_order_no_blanks_and_the_load_a_bare_number():
+    assert canonical({"soc": 78.2, "bat_power_w": -749, "mode": "ä"}) == '{"bat_power_w":-749,"mode":"ä","soc":78.2}'
+    assert canonical({"load_power_w": 1683}) == "1683"
+    assert canonical({"load_power_w": 1, "more": 2}) == '{"load_power_w":1,"more":2}'
+    assert (canonical(None), canonical({})) == ("null", "{}")
+    given, withdrawn = post(device_values={"load_power_w": 5}), post(device_values={"load_power_w": None})
+    assert not house_of(fold([given, withdrawn])).devices[0].fresh(EPOCH), "at the same moment it was withdrawn"
 
 
 def test_a_forgotten_device_that_is_withdrawn_later_has_none_of_its_older_values():

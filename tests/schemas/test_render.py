@@ -86,6 +86,14 @@ def test_a_dead_sub_meter_does_not_stop_the_rest():
     assert render(site, EPOCH).values == {"device_values": {"energy_meters": {"0": {"grid_power_w": 1}}}}
 
 
+@pytest.mark.parametrize("location", range(6))
+def test_a_meter_of_unknown_place_counts_as_the_grids_and_one_that_is_elsewhere_does_not(location):
+    meter = {"energy_meters": {"0": {"grid_power_w": 7}}}
+    seen = house(meter, device_info={"energy_meters": {"0": {"location": location}}})
+    assert (seen.power(EPOCH)["grid_w"] == 7) is (location in (0, 1))
+    assert house(meter).power(EPOCH)["grid_w"] == 7
+
+
 def test_no_surplus_serves_nothing_but_a_house_on_the_grid():
     values = EXAMPLE | {
         "energy_meters": {"0": {"grid_power_w": 5}, "2": {"grid_power_w": -547}},
