@@ -74,6 +74,16 @@ def told(diff: str) -> str:
     return " ".join(became) or "without " + " ".join(gone)
 
 
+def hand_made(module: str) -> list[tuple[str, str]]:
+    """What by_hand.toml has for a module: what was, and what it becomes; exits where the module is another by now."""
+    source = Path(module).read_text(encoding="utf-8")
+    changes = [(entry["was"], entry["becomes"]) for entry in read(HERE / "by_hand.toml").get(module, ())]
+    for was, _ in changes:
+        if source.count(was) != 1:
+            sys.exit(f"by_hand.toml: {module} has {was!r} {source.count(was)} times, not once; mend the entry")
+    return changes
+
+
 def by_hand(module: str) -> Iterator[Mutant]:
     """Every change that by_hand.toml has for a module, each tried where mutmut keeps its copy of the tree."""
     source = Path(module).read_text(encoding="utf-8")
@@ -81,12 +91,7 @@ def by_hand(module: str) -> Iterator[Mutant]:
     by_mutmut = copy.read_text(encoding="utf-8")
     folder = f"tests/{module.partition('/')[0]}"
     tests = [test for test in SETTINGS["pytest_add_cli_args_test_selection"] if test.startswith(folder)]
-    for entry in read(HERE / "by_hand.toml").get(module, ()):
-        was, becomes = entry["was"], entry["becomes"]
-        if source.count(was) != 1:
-            sys.exit(
-                f"{HERE / 'by_hand.toml'}: {module} has {was!r} {source.count(was)} times, not once; mend the entry"
-            )
+    for was, becomes in hand_made(module):
         try:
             copy.write_text(source.replace(was, becomes), encoding="utf-8")
             command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
@@ -143,6 +148,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("build/mutants.json"), help="where the result goes as JSON")
     arguments = parser.parse_args()
     modules = [arguments.only] if arguments.only else modules
+    for module in modules:
+        hand_made(module)  # before the long run, not after it
     os.environ.setdefault("HYPOTHESIS_PROFILE", "mutants")
     shutil.rmtree(TREE, ignore_errors=True)
     names = [arguments.only.removesuffix(".py").replace("/", ".") + ".*"] if arguments.only else []
