@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make demo` shows the product at work, `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format schemas lock bench faults soak mutants clean
+.PHONY: help demo test lint format schemas lock audit bench faults soak mutants clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,10 @@ lock:  ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in -o function/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" pusher/requirements.in -o pusher/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in pusher/requirements-serial.in tests/requirements.in -o tests/requirements.txt
+
+audit:  ## known weaknesses of the pinned packages, asked of their index (needs uv and the network)
+	@uvx --quiet pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r tests/requirements.txt || \
+	  { echo 'make audit: a weakness is named above, or the index did not answer: then nothing is known of any package' >&2; exit 1; }
 
 bench: $(VENV)/.installed  ## the design's figures on this machine, under ten minutes (ONLY=values: that family alone)
 	@$(BIN)/python -m tests.benchmarks --page README.md $(if $(ONLY),--only $(ONLY))
