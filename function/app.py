@@ -134,7 +134,7 @@ class Application:
             return problem_answer(failure)
         except StoreUnavailable as error:
             log("ERROR", "the store did not answer", request, event="store_unavailable", detail=str(error)[:300])
-            detail = "the store did not answer; nothing was stored, try again"
+            detail = "the store did not answer, so nothing is acknowledged; try again"
             return problem_answer(Failure(503, detail, headers={"Retry-After": RETRY_AFTER_S}))
         except TooMuch as error:
             return problem_answer(Failure(422, str(error)))
