@@ -38,9 +38,11 @@ async def run(
         say(f"{fault.name} on {world.kind}, seed {seed}: {fault.text}")
         await asyncio.sleep(load_s[0])
         clients.note("fault begins")
+        say(f"  {clients.at_s():.0f} s: it begins, after {len(clients.history.operations)} operations")
         await world.suffer(fault, load_s[1], lambda event, detail: clients.note(event, detail))
         clients.note("fault ends")
         ended_s = clients.at_s()
+        say(f"  {ended_s:.0f} s: it is over, after {len(clients.history.operations)} operations")
 
         def watch(operation: Operation) -> None:
             if operation.status == 200 and operation.invoked_s >= ended_s:
