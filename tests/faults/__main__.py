@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checker import Violation, check
-from tests.faults.history import History, read_history, write_history
+from tests.faults.checker import check
+from tests.faults.history import History, Violation, read_history, write_history
 from tests.faults.plan import FAULTS, faults_of
 from tests.faults.run import run
 from tests.faults.world import running
@@ -33,8 +33,7 @@ def main() -> int:
     """Do what the command line says; the exit status."""
     arguments = _arguments()
     if arguments.check:
-        history = read_history(arguments.check)
-        return _judged(history, arguments.check)
+        return _ended(_judged(read_history(arguments.check), arguments.check))
     stores = [arguments.store] if arguments.store else ["firestore", "sqlite"]
     broken = 0
     try:
@@ -48,6 +47,10 @@ def main() -> int:
     except (pytest.skip.Exception, pytest.fail.Exception) as error:
         print(f"not tried: {error}", file=sys.stderr)
         return 2
+    return _ended(broken)
+
+
+def _ended(broken: int) -> int:
     print("something broke a promise; see above" if broken else "every promise held")
     return broken
 

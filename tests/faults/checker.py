@@ -14,15 +14,12 @@ An operation without an answer, or answered 503 or 429, may have taken effect or
 """
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from tests.faults.history import Header, History, Operation
+from tests.faults.history import Header, History, Operation, Violation
+from tests.faults.row_rules import broken_days, broken_rows
 
-__all__ = ["ANSWERED_WITHIN_S", "RECOVERED_WITHIN_S", "Violation", "check"]
+__all__ = ["ANSWERED_WITHIN_S", "RECOVERED_WITHIN_S", "check"]
 
 COPY_S = 1.0
 """How old a copy may be that an instance answers from (function.sites)."""
@@ -38,17 +35,6 @@ RECOVERED_WITHIN_S = 20.0
 
 Rank = tuple[int, str]
 """By which the newest is told: time in ms, then name of the pusher."""
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A promise that a history breaks."""
-
-    rule: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.message}"
 
 
 class _Highest:
@@ -73,7 +59,7 @@ class _Highest:
 
 def check(history: History) -> list[Violation]:
     """What the history breaks, in the order of the rules; [] if it holds."""
-    return [found for rule in (_answers, _recovery, _live, _rows, _days) for found in rule(history)]
+    return [found for rule in (_answers, _recovery, _live, broken_rows, broken_days) for found in rule(history)]
 
 
 # -------------------------------------------------------------------------------------------------- the contract
@@ -85,30 +71,29 @@ def _answers(history: History) -> Iterator[Violation]:
         yield from _answered(history.header, it)
         for instance, at_s in ends if it.status is None else ():
             if instance == it.instance and it.invoked_s + SENT_WITHIN_S < at_s < it.completed_s:
-                yield Violation("no answer", f"{_where(it)} was under way at SIGTERM ({at_s:.3f} s)")
+                yield Violation("no answer", f"{it} was under way at SIGTERM ({at_s:.3f} s)")
 
 
 def _answered(header: Header, it: Operation) -> Iterator[Violation]:
-    where = _where(it)
     if it.completed_s - it.invoked_s > (LIVE_ANSWERED_WITHIN_S if it.op == "live" else ANSWERED_WITHIN_S):
-        yield Violation("slow", f"{where} took {it.completed_s - it.invoked_s:.1f} s")
+        yield Violation("slow", f"{it} took {it.completed_s - it.invoked_s:.1f} s")
     if it.status is None:
         if not header.stops_instances or it.problem == "timeout":
-            yield Violation("no answer", f"{where}: {it.problem}")
+            yield Violation("no answer", f"{it}: {it.problem}")
     elif it.status in (429, 503):
         if not it.retry_after or not it.problem:
-            yield Violation("contract", f"{where}: {it.status} without Retry-After or problem document")
+            yield Violation("contract", f"{it}: {it.status} without Retry-After or problem document")
     elif it.status == 422 and it.problem.endswith("clock-skew"):
         if it.server_ms is None or it.sent_ms is None or abs(it.server_ms - it.sent_ms) <= SKEW_MS:
-            yield Violation("contract", f"{where}: clock-skew where clocks differ by at most 60 s")
+            yield Violation("contract", f"{it}: clock-skew where clocks differ by at most 60 s")
     elif it.status != 200 and not (it.status == 404 and header.loses_data):
-        yield Violation("contract", f"{where}: {it.status} {it.problem}")
+        yield Violation("contract", f"{it}: {it.status} {it.problem}")
     elif (
         it.status == 200
         and it.sent_ms is not None
         and (it.server_ms is None or abs(it.server_ms - it.sent_ms) > SKEW_MS)
     ):
-        yield Violation("contract", f"{where}: taken although clocks differ by more than 60 s")
+        yield Violation("contract", f"{it}: taken although clocks differ by more than 60 s")
 
 
 def _recovery(history: History) -> Iterator[Violation]:
@@ -138,7 +123,7 @@ class _Live:
 
     def __init__(self, history: History) -> None:
         self.posts = [it for it in history.operations if it.op == "live"]
-        self.counted_from_s = _counted_from_s(history)
+        self.counted_from_s = history.counted_from_s
         self.by_value: dict[int, Operation] = {}
         for post in self.posts:
             for _, value in post.devices.values():
@@ -179,11 +164,11 @@ def _verdicts(live: _Live) -> Iterator[Violation]:
         if it.answer == "stored" and not it.repeat and it.invoked_s >= live.counted_from_s:
             newer = {device: live.acked.before(it.invoked_s, device) for device in ranks}
             if all(newest is not None and newest > ranks[device] for device, newest in newer.items()):
-                yield Violation("went back", f"{_where(it)} was stored over {newer}, acknowledged before")
+                yield Violation("went back", f"{it} was stored over {newer}, acknowledged before")
         if it.answer == "superseded":
             known = {device: live.sent.before(it.completed_s, device) for device in ranks}
             if any(newest is None or newest <= ranks[device] for device, newest in known.items()):
-                yield Violation("lost", f"{_where(it)} was called superseded, but nothing newer was ever sent")
+                yield Violation("lost", f"{it} was called superseded, but nothing newer was ever sent")
 
 
 def _shown(history: History, live: _Live) -> Iterator[Violation]:
@@ -202,15 +187,13 @@ def _shown(history: History, live: _Live) -> Iterator[Violation]:
         for device, value in values.items():
             rank = live.rank(device, value)
             if rank is None or live.by_value[value].invoked_s > it.completed_s:
-                yield Violation(
-                    "invented", f"{_where(it)} shows {device} {value}, which nobody sent or which was refused"
-                )
+                yield Violation("invented", f"{it} shows {device} {value}, which nobody sent or which was refused")
                 continue
             yield from _not_older(history, live, seen, it, device, rank)
         if it.op == "site":
             for device in live.valued:
                 if device not in values and _floor(live.valued_at, live.valued, seen, it, device):
-                    yield Violation("missing", f"{_where(it)} does not know {device}, which was acknowledged before")
+                    yield Violation("missing", f"{it} does not know {device}, which was acknowledged before")
 
 
 def _named(history: History, live: _Live) -> Iterator[Violation]:
@@ -220,7 +203,7 @@ def _named(history: History, live: _Live) -> Iterator[Violation]:
     for it in history.operations:
         if it.op == "info" and it.final and it.acknowledged:
             for device in sorted(name for name in names if it.seen.get(name) != names[name]):
-                yield Violation("missing", f"{_where(it)} does not name {device}, which was described")
+                yield Violation("missing", f"{it} does not name {device}, which was described")
 
 
 def _not_older(
@@ -228,21 +211,19 @@ def _not_older(
 ) -> Iterator[Violation]:
     withdrawn = it.op == "site" and it.seen[device][2]
     if it.op == "site" and it.seen[device][1] != rank[0]:
-        yield Violation("invented", f"{_where(it)} shows {device} with a time that its value was not sent with")
+        yield Violation("invented", f"{it} shows {device} with a time that its value was not sent with")
     if withdrawn:
         floor = _floor(live.valued_at, live.valued, seen, it, device)
         if (word := live.withdrawn.before(it.completed_s, device)) is None or word < rank:
-            yield Violation("invented", f"{_where(it)} calls {device} withdrawn, which nobody has withdrawn")
+            yield Violation("invented", f"{it} calls {device} withdrawn, which nobody has withdrawn")
     else:
         floor = _floor(live.acked_at, live.acked, seen, it, device)
     if floor and rank < floor:
-        yield Violation("went back", f"{_where(it)} shows {device} of {rank}, but {floor} was known there before")
+        yield Violation("went back", f"{it} shows {device} of {rank}, but {floor} was known there before")
     if it.op == "values" and not history.header.loses_data:
         there_ms = it.now_ms + history.header.clocks_s[it.instance] * 1000
         if rank[0] + history.header.stale_after_s * 1000 < there_ms:
-            yield Violation(
-                "stale", f"{_where(it)} shows {device}, {(there_ms - rank[0]) / 1000:.1f} s old, as if fresh"
-            )
+            yield Violation("stale", f"{it} shows {device}, {(there_ms - rank[0]) / 1000:.1f} s old, as if fresh")
 
 
 def _floor(here: _Highest, anywhere: _Highest, seen: _Highest, it: Operation, device: Hashable) -> Rank | None:
@@ -276,95 +257,3 @@ def _values(it: Operation) -> dict[str, int]:
     if it.op == "site":
         return {device: value for device, (value, _, _) in it.seen.items() if value is not None}
     return dict(it.seen)
-
-
-# -------------------------------------------------------------------------------------------------- history
-
-
-class _Row:
-    """All that was sent under one key."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[Operation, int]] = []
-
-    def acknowledged_before(self, at_s: float, from_s: float) -> bool:
-        return any(it.acknowledged and from_s <= it.invoked_s and it.completed_s < at_s for it, _ in self.sent)
-
-    def may_be(self, at_s: float, now_s: float) -> set[int]:
-        """What it may say to a read that begins at `at_s` and ends at `now_s`."""
-        acked = [it for it, _ in self.sent if it.acknowledged and it.completed_s < at_s]
-        last_s = max((it.invoked_s for it in acked), default=float("-inf"))
-        return {
-            value
-            for it, value in self.sent
-            if not it.refused and it.invoked_s <= now_s and not (it.acknowledged and it.completed_s < last_s)
-        }
-
-
-def _rows(history: History) -> Iterator[Violation]:
-    rows: dict[tuple[str, int], _Row] = {}
-    for it in history.operations:
-        if it.op == "readings":
-            for ms, value in it.rows:
-                rows.setdefault((it.pusher, ms), _Row()).sent.append((it, value))
-            if it.acknowledged and it.stored != len({ms for ms, _ in it.rows}):
-                yield Violation("lost", f"{_where(it)} stored {it.stored} of {len(it.rows)} good rows")
-    for it in history.operations:
-        if it.op in ("history", "archive") and it.acknowledged:
-            yield from _rows_told(it, rows, _counted_from_s(history))
-
-
-def _rows_told(it: Operation, rows: dict[tuple[str, int], _Row], from_s: float) -> Iterator[Violation]:
-    """What one look at history tells: each row once, as it was sent, and none missing."""
-    found = _rows_found(it, {key[1]: key for key in rows})
-    for key, count in Counter(key for key, _ in found).items():
-        if count > 1:
-            yield Violation("twice", f"{_where(it)} holds {key} {count} times")
-    for key, value in found:
-        if key not in rows or value not in rows[key].may_be(it.invoked_s, it.completed_s):
-            yield Violation("invented", f"{_where(it)} holds {key} as {value}, which nobody sent or which was replaced")
-    there = {key for key, _ in found}
-    for key, row in rows.items():
-        asked = not it.span_ms or it.span_ms[0] <= key[1] < it.span_ms[1]
-        if asked and key not in there and row.acknowledged_before(it.invoked_s, from_s):
-            yield Violation("lost", f"{_where(it)} lacks {key}, which was acknowledged before")
-
-
-def _rows_found(it: Operation, by_time: dict[int, tuple[str, int]]) -> list[tuple[tuple[str, int], int]]:
-    if it.op == "archive":
-        return [((pusher, ms), value) for pusher, ms, value in it.seen]
-    return [(by_time.get(ms, ("nobody", ms)), round(value)) for ms, value in it.seen.items()]
-
-
-def _days(history: History) -> Iterator[Violation]:
-    """At rest, the totals of the days are those of the rows."""
-    archives = [it for it in history.operations if it.op == "archive" and it.final and it.acknowledged]
-    if not archives:
-        yield Violation("missing", "the archive was not read in the end")
-        return
-    rows_wh: dict[str, float] = {}
-    for _, ms, value in archives[-1].seen:
-        day = _day(ms)
-        rows_wh[day] = rows_wh.get(day, 0.0) + value / 60
-    for it in history.operations:
-        if it.op == "days" and it.final and it.acknowledged:
-            for day in sorted({*rows_wh, *it.seen}):
-                told, right = it.seen.get(day) or 0.0, rows_wh.get(day, 0.0)
-                if abs(told - right) > 0.01:
-                    yield Violation("totals", f"{_where(it)} tells {told:.2f} Wh for {day}, the rows {right:.2f} Wh")
-
-
-def _day(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
-
-
-# -------------------------------------------------------------------------------------------------- what all use
-
-
-def _counted_from_s(history: History) -> float:
-    """From when on what is acknowledged counts: from the beginning, but where the store itself forgets."""
-    return max((it.at_s for it in history.events if it.event == "data lost"), default=float("-inf"))
-
-
-def _where(it: Operation) -> Any:
-    return f"{it.op} by {it.client} at instance {it.instance} ({it.invoked_s:.3f} to {it.completed_s:.3f} s)"

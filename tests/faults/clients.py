@@ -11,12 +11,12 @@ from typing import Any
 import aiohttp
 
 from function.tokens import Keyring
-from schemas.times import format_time, parse_time
+from schemas.times import parse_time
 from tests.faults.checker import ANSWERED_WITHIN_S
+from tests.faults.documents import live_body, ms, names, seen, text
 from tests.faults.history import Event, Header, History, Operation
 from tests.faults.plan import (
     FAULTS,
-    METER,
     PUSHERS,
     READERS,
     ROWS,
@@ -26,7 +26,6 @@ from tests.faults.plan import (
     batches,
     live_posts,
     looks,
-    own_device,
 )
 
 __all__ = ["KEY", "Clients"]
@@ -156,11 +155,11 @@ class Clients:
                     measured_ms = late_ms = max(now_ms - LATE_MS + 1, late_ms + 3)
                 else:
                     measured_ms = new_ms = max(now_ms, new_ms + 3)
-                devices, body = _live_body(name, pusher, post, measured_ms)
+                devices, body = live_body(name, pusher, post, measured_ms)
                 sent.append({"ms": measured_ms, "devices": devices, "body": body})
             operation = self._operation("live", f"{name}/live", post.instance)
             operation.devices, operation.repeat = devices, post.kind == "repeat"
-            operation.described = _names(body.get("device_info", {}))
+            operation.described = names(body.get("device_info", {}))
             answer = await self._do(operation, "POST", "/api/v1/live", "push", body)
             operation.answer = (answer or {}).get("status", "") if operation.status == 200 else ""
             await self._breathe(operation, post.pause_s)
@@ -175,7 +174,8 @@ class Clients:
 
     async def _send_rows(self, pusher: int, instance: int, rows: list[list[int]]) -> Operation:
         readings = [
-            {"measured_at": _text(ms), "duration_s": 60, "device_values": {"load_power_w": value}} for ms, value in rows
+            {"measured_at": text(at_ms), "duration_s": 60, "device_values": {"load_power_w": value}}
+            for at_ms, value in rows
         ]
         operation = self._operation("readings", f"pusher-{pusher}/rows", instance)
         operation.rows = rows
@@ -205,10 +205,10 @@ class Clients:
             path = f"/api/v1/sites/{self.site}/history?resolution=1d&from={start.date()}&to={end.date() + DAY}"
         elif look.what == "history":
             until = end - timedelta(minutes=ROWS * look.pusher)
-            operation.span_ms = [_ms(until - timedelta(minutes=ROWS)), _ms(until)]
-            since, till = (_text(ms) for ms in operation.span_ms)
+            operation.span_ms = [ms(until - timedelta(minutes=ROWS)), ms(until)]
+            since, till = map(text, operation.span_ms)
             path = f"/api/v1/sites/{self.site}/history?resolution=1m&from={since}&to={till}"
-        await self._do(operation, "GET", path, scope, keep=lambda it: _seen(look.what, it))
+        await self._do(operation, "GET", path, scope, keep=lambda it: seen(look.what, it))
         return operation
 
     async def _breathe(self, operation: Operation, pause_s: float) -> None:
@@ -233,13 +233,13 @@ class Clients:
         operation.invoked_s, operation.now_ms = self.at_s(), self.now_ms()
         if body is not None:
             operation.sent_ms = operation.now_ms
-            body = {**body, "sent_at": _text(operation.sent_ms)}
+            body = {**body, "sent_at": text(operation.sent_ms)}
         status, answer = await self._ask(operation.instance, method, path, scope, operation.client, body, operation)
         operation.status, operation.completed_s = status, self.at_s()
         if status == 200:
             operation.seen = keep(answer)
         if status in (200, 422) and isinstance(answer, dict) and answer.get("server_time"):
-            operation.server_ms = _ms(parse_time(answer["server_time"]))
+            operation.server_ms = ms(parse_time(answer["server_time"]))
         self._add(operation)
         return answer
 
@@ -252,7 +252,7 @@ class Clients:
         data = None if body is None else json.dumps(body).encode()
         try:
             async with self._session.request(method, self._urls[instance] + path, data=data, headers=headers) as answer:
-                text = await answer.read()
+                raw = await answer.read()
         except TimeoutError:
             into.problem = "timeout"
             return None, None
@@ -260,7 +260,7 @@ class Clients:
             into.problem = type(error).__name__
             return None, None
         into.retry_after = "Retry-After" in answer.headers
-        document = json.loads(text)
+        document = json.loads(raw)
         if answer.status != 200 and answer.content_type == "application/problem+json":
             into.problem = document["type"] if document["type"] != "about:blank" else document["detail"]
         return answer.status, document
@@ -280,63 +280,4 @@ class Clients:
 
     def _midnight_ms(self) -> int:
         day = datetime.fromtimestamp(self.now_ms() / 1000, UTC) + timedelta(hours=12)
-        return _ms(day.replace(hour=0, minute=0, second=0, microsecond=0))
-
-
-def _live_body(name: str, pusher: int, post: Live, measured_ms: int) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """What a post says, as the checker and as the service want it."""
-    values: dict[str, dict[str, Any]] = {}
-    devices: dict[str, list[Any]] = {}
-    body: dict[str, Any] = {"pusher": name, "measured_at": _text(measured_ms), "device_values": values}
-    for device, value in post.devices.items():
-        category, _, index = device.partition("/")
-        key = "grid_power_w" if device == METER else "inv_power_ac_w"
-        values.setdefault(category, {})[index] = None if value is None else {key: value}
-        devices[device] = [measured_ms, value]
-    if post.meter_earlier_ms and METER in devices:
-        # The rest by three is two: the time of no post.
-        devices[METER][0] = (measured_ms - post.meter_earlier_ms) // 3 * 3 + 2
-        body["measured"] = {"energy_meters": {"0": _text(devices[METER][0])}}
-    if post.describes:
-        category, _, index = own_device(pusher).partition("/")
-        meter = METER.partition("/")
-        body["device_info"] = {category: {index: {"name": name}}, meter[0]: {meter[2]: {"name": "Grid"}}}
-    return devices, body
-
-
-def _seen(what: str, answer: Any) -> Any:
-    """What of an answer the checker wants."""
-    if what == "values":
-        return {
-            f"{category}/{index}": next(iter(values.values()))
-            for category in ("inverters", "energy_meters")
-            for index, values in answer["device_values"].get(category, {}).items()
-        }
-    if what == "site":
-        return {
-            f"{it['category']}/{it['index']}": [
-                next(iter(it["values"].values())) if it["values"] else None,
-                _ms(parse_time(it["measured_at"])) if it["measured_at"] else None,
-                it["withdrawn"],
-            ]
-            for it in answer["devices"]
-        }
-    if what == "history":
-        return {_ms(parse_time(step["start"])): step["load_w"] for step in answer["steps"]}
-    if what == "days":
-        return {step["start"][:10]: step["load_wh"] for step in answer["steps"]}
-    if what == "info":
-        return _names(answer["device_info"])
-    return None
-
-
-def _names(info: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {f"{category}/{index}": it["name"] for category in info for index, it in info[category].items()}
-
-
-def _text(ms: int) -> str:
-    return format_time(datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000))
-
-
-def _ms(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return ms(day.replace(hour=0, minute=0, second=0, microsecond=0))

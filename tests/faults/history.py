@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "Header", "History", "Operation", "read_history", "write_history"]
+__all__ = ["Event", "Header", "History", "Operation", "Violation", "read_history", "write_history"]
 
 
 @dataclass
@@ -77,6 +77,10 @@ class Operation:
     """values: {device: value}. site: {device: [value, measured_ms, withdrawn]}. history: {measured_ms: value}.
     days: {day: load_wh}. info: {device: name}. archive: [[pusher, measured_ms, value], ...]."""
 
+    def __str__(self) -> str:
+        times = f"{self.invoked_s:.3f} to {self.completed_s:.3f} s"
+        return f"{self.op} by {self.client} at instance {self.instance} ({times})"
+
     @property
     def pusher(self) -> str:
         """The pusher in whose name the client sends."""
@@ -100,6 +104,22 @@ class History:
     header: Header
     events: list[Event] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
+
+    @property
+    def counted_from_s(self) -> float:
+        """From when on what is acknowledged counts: from the beginning, but where the store itself forgets."""
+        return max((it.at_s for it in self.events if it.event == "data lost"), default=float("-inf"))
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that a history breaks."""
+
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.message}"
 
 
 def write_history(history: History, path: Path) -> None:
