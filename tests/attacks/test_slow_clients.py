@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from function.connections import SWEEP_EVERY_S, WAIT_LIMIT_S, Row
 from tests.attacks.target import VALUES_PATH, Target, attacked, read_answer
 from tests.benchmarks.servers import live_post
 
@@ -170,3 +171,64 @@ def test_a_slow_but_honest_pusher_is_heard(target: Target):
         for at in range(0, len(body), 40):
             connection.sendall(body[at : at + 40])
         read_answer(connection).check(200)
+
+
+class Clock:
+    """An event loop's clock that a test turns."""
+
+    def __init__(self):
+        self.now_s, self.calls = 0.0, []
+
+    def time(self):
+        return self.now_s
+
+    def call_later(self, delay_s, call):
+        self.calls.append((self.now_s + delay_s, call))
+
+    def turn(self, seconds):
+        end_s = self.now_s + seconds
+        while due := [item for item in self.calls if item[0] <= end_s]:
+            self.calls.remove(due[0])
+            self.now_s = due[0][0]
+            due[0][1]()
+        self.now_s = end_s
+
+
+class Client:
+    gone = False
+
+    def let_go(self):
+        self.gone = True
+
+
+def test_nobody_is_waited_for_for_ever():
+    clock = Clock()
+    row = Row(clock, limit=3)
+    silent, busy, slow = Client(), Client(), Client()
+    for client in (silent, busy, slow):
+        row.enter(client)
+    row.leave(busy)
+    clock.turn(60)
+    row.enter(slow)  # it has been answered, and its next request is waited for
+    clock.turn(WAIT_LIMIT_S - 60 + SWEEP_EVERY_S)
+    assert (silent.gone, busy.gone, slow.gone) == (True, False, False)
+    clock.turn(60)
+    assert slow.gone
+    assert not clock.calls, "an empty row costs nothing"
+    row.enter(late := Client())
+    clock.turn(WAIT_LIMIT_S + SWEEP_EVERY_S)
+    assert late.gone
+    assert not busy.gone
+
+
+def test_room_is_made_by_the_longest_waiting_alone():
+    row = Row(Clock(), limit=2)
+    clients = [Client() for _ in range(4)]
+    for number, client in enumerate(clients):
+        row.enter(client)
+        row.make_room(min(number + 1, 3))
+    assert [client.gone for client in clients] == [True, True, False, False]
+    row.leave(clients[2])
+    row.leave(clients[3])
+    row.make_room(3)  # all are at work: nobody is let go
+    assert not clients[2].gone
