@@ -45,7 +45,7 @@ class Spoiled(Exception):
     """The error that an RPC ends with instead of its answer."""
 
 
-class Proxy(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Proxy(grpc.GenericRpcHandler):
     """Forwards whatever is called."""
 
     def __init__(self, upstream: grpc.aio.Channel, seed: str) -> None:
