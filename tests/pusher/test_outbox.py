@@ -728,6 +728,12 @@ def test_the_greatest_id_there_can_be_is_an_id(path):
     assert saved(path) == [9223372036854775807]
 
 
+def test_a_row_that_was_left_over_from_long_ago_does_not_hide_the_others(path):
+    filled(path, 3)
+    alter(path, "update rows set id = id + 5000000 where id > 1")
+    assert saved(path) == [1, 5_000_002, 5_000_003]
+
+
 def test_salvage_ends_when_its_time_is_up(path, monkeypatch):
     filled(path, 5)
     monkeypatch.setattr(salvage_module, "SALVAGE_LIMIT_S", -1)
