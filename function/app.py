@@ -32,6 +32,9 @@ Model = TypeVar("Model", bound=BaseModel)
 API = "/api/"
 """Where every body comes with a token. Elsewhere anybody may send one, and such take nothing from those."""
 
+LOOKS = ("/history", "/chart.svg")
+"""Ends of the paths that read and reckon so much that a poll would wait for many of them at once."""
+
 RETRY_AFTER_S = "2"
 
 
@@ -119,6 +122,7 @@ class Application:
         self._now = now
         self._capacity = capacity or Capacity()
         self._doorstep = Capacity(posts_limit=8, incoming_limit_bytes=2**18)
+        self._looks = Capacity("looks into history", at_once=2)
         self._exact = {path: handlers for path, handlers in routes.items() if "{" not in path}
         self._routes = [
             _Route(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", path)), handlers)
@@ -150,11 +154,17 @@ class Application:
         if handler is None:
             raise _no_such(method, path, handlers)
         call = Call(self, request, self._now(), arguments)
-        if method == "GET":
+        capacity = self._capacity_for(method, path)
+        if capacity is None:
             return await handler(call)
-        capacity = self._capacity if path.startswith(API) else self._doorstep
         async with capacity.place() as call.place:
             return await handler(call)
+
+    def _capacity_for(self, method: str, path: str) -> Capacity | None:
+        """What bounds such requests; None where nothing does."""
+        if method == "GET":
+            return self._looks if path.endswith(LOOKS) else None
+        return self._capacity if path.startswith(API) else self._doorstep
 
     def _find(self, path: str) -> tuple[dict[str, Handler] | None, dict[str, Any]]:
         if handlers := self._exact.get(path):

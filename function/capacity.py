@@ -1,9 +1,10 @@
 """How much is worked on at once: a post waits its turn or is sent away, so that the wallbox is always answered.
 
-A GET takes no place and waits for no turn. Posts begin one by one, with a turn of the event loop between them, in which
-whoever asks for values is answered; posts beyond the capacity are told when to come again. Bodies are counted in bytes,
-on their way in and at work, for a client that is slow must not cost others their place, and parsed readings take
-some thirty times the room of their JSON. Source: design section 3.5; the figures are this module's own.
+A poll takes no place and waits for no turn. Posts, and looks into history, begin one by one, with a turn of the event
+loop between them, in which whoever asks for values is answered; those beyond the capacity are told when to come again.
+Bodies are counted in bytes, on their way in and at work, for a client that is slow must not cost others their place,
+and parsed readings take some thirty times the room of their JSON. Source: design section 3.5; the figures are this
+module's own.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ RETRY_AFTER_S = "2"
 class Capacity:
     """What may be at work at once, and what is."""
 
+    what: str = "posts"
+    """What this is the capacity of, in words."""
     posts_limit: int = 64
     """Posts that are at work or wait for it; beyond it they are sent away."""
     at_once: int = 64
@@ -87,7 +90,7 @@ class Place:
     async def enter(self) -> None:
         """Be at work, perhaps after others; raises Failure 503."""
         if self._capacity.posts >= self._capacity.posts_limit:
-            raise _full("too many posts at once; try again")
+            raise _full(f"too many {self._capacity.what} at once; try again")
         self._posts = 1
         self._capacity.posts += 1
         await self._capacity.begin()

@@ -6,6 +6,7 @@ still in it marks nothing. A late row marks its day due in its own commit, and t
 that stand never replace them. Source: design section 6.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -24,6 +25,9 @@ __all__ = ["Days"]
 SITES_REMEMBERED = 10_000
 DUE_REMEMBERED = 32
 ONE_DAY = timedelta(days=1)
+
+DAYS_AT_ONCE = 2
+"""Reckoned on threads, so that whoever asks for values meanwhile is answered."""
 
 SETTLED_AFTER = timedelta(minutes=5)
 """How long after its end a day is totalled for good: clocks of instances may be a minute off either way, and a post
@@ -52,6 +56,7 @@ class Days:
     def __init__(self, sites: Sites) -> None:
         """Work on the store of `sites`."""
         self._sites = sites
+        self._reckoning = asyncio.Semaphore(DAYS_AT_ONCE)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def keep(self, name: str, pusher: str, rows: Sequence[Row], now: datetime) -> None:
@@ -119,8 +124,10 @@ class Days:
 
     async def steps(self, name: str, start: datetime, end: datetime, step: timedelta) -> list[Step]:
         """History of [start, end), within one day, in steps from `start` on."""
-        rows = [(it.pusher, it.row) async for it in self._sites.store.rows(name, start, end)]
-        return steps_of(rows, start, end, step, await self._sub_meters(name))
+        sub_meters = await self._sub_meters(name)
+        async with self._reckoning:
+            rows = [(it.pusher, it.row) async for it in self._sites.store.rows(name, start, end)]
+            return await asyncio.to_thread(steps_of, rows, start, end, step, sub_meters)
 
     async def _first_day(self, name: str, zone: str, days: Sequence[date], kept: dict[date, StoredDay]) -> date | None:
         """The day of the first row that is kept, looked up only if a day is not kept itself."""
@@ -152,8 +159,11 @@ class Days:
 
     async def _summed(self, name: str, day: date, zone: str) -> tuple[Step | None, list[Archived]]:
         start, end = day_span(day, zone)
-        rows = [it async for it in self._sites.store.rows(name, start, end)]
-        steps = steps_of(((it.pusher, it.row) for it in rows), start, end, end - start, await self._sub_meters(name))
+        sub_meters = await self._sub_meters(name)
+        async with self._reckoning:
+            rows = [it async for it in self._sites.store.rows(name, start, end)]
+            by_pusher = [(it.pusher, it.row) for it in rows]
+            steps = await asyncio.to_thread(steps_of, by_pusher, start, end, end - start, sub_meters)
         return steps[0] if steps else None, rows
 
     async def _sub_meters(self, name: str) -> list[str]:

@@ -75,7 +75,8 @@ async def get_history(call: Call) -> Response:
 async def history(days: Days, sites: Sites, name: str, asked: Stretch, now: datetime) -> History:
     """A site's history over a stretch, with its totals."""
     steps = [step async for some in _steps(days, sites, name, asked, now) for step in some]
-    return History(site=name, resolution=asked.resolution, steps=steps, totals=totals_of(steps))
+    totals = await asyncio.to_thread(totals_of, steps)  # as are the days: a poll does not wait for it
+    return History(site=name, resolution=asked.resolution, steps=steps, totals=totals)
 
 
 def stretch(start: str | None, end: str | None, resolution: str, zone: str, now: datetime) -> Stretch:

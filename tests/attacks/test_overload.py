@@ -124,6 +124,30 @@ async def test_a_post_that_is_broken_off_while_it_waits_gives_its_place_back():
         assert capacity.posts == 1
 
 
+async def test_looks_into_history_are_bounded_and_polls_are_not(server):
+    """One who may read asks for a year a hundred times at once; another's wallbox hears of it as little as it can."""
+    await server.post_live(METER)
+    may_read = asyncio.Event()
+    rows = server.application.sites.store.rows
+
+    async def slow_rows(*arguments):
+        await may_read.wait()
+        async for row in rows(*arguments):
+            yield row
+
+    server.application.sites.store.rows = slow_rows
+    read, path = server.token(scope="read"), "/api/v1/sites/home/history?resolution=1m"
+    waiting = [asyncio.ensure_future(server.call("GET", path, read)) for _ in range(64)]
+    while server.application._looks.posts < 64:  # noqa: ASYNC110 - it offers no event
+        await asyncio.sleep(0.01)
+    assert await statuses(server, [server.call("GET", path, read) for _ in range(5)]) == [503] * 5
+    assert (await server.call("GET", "/api/v1/values.json", read))[0] == 200
+    assert (await server.call("POST", "/api/v1/live", server.token(), server.live(METER)))[0] == 200
+    may_read.set()
+    assert await statuses(server, waiting) == [200] * 64
+    assert server.application._looks.posts == 0
+
+
 async def test_posts_begin_one_by_one_with_room_for_others_between_them():
     capacity, order = Capacity(), []
 
