@@ -169,6 +169,11 @@ def test_a_load_with_a_fraction_is_a_whole_number_among_the_powers():
     assert house.power(EPOCH)["load_w"] == 11
 
 
+def test_a_member_with_an_inverter_and_no_meter_leaves_the_load_unknown_and_so_does_one_with_a_meter_alone():
+    for half in ({"inverters": PLAIN["inverters"]}, {"energy_meters": PLAIN["energy_meters"]}):
+        assert composite(member(PLAIN), member(half)).load_w(EPOCH) is None
+
+
 def test_there_is_no_load_where_no_member_has_one():
     assert composite(member({"batteries": {"0": {"bat_power_w": 1}}})).load_w(EPOCH) is None
 

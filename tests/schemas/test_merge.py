@@ -122,6 +122,15 @@ def test_ties_are_broken_by_json_with_its_keys_in_order_no_blanks_and_the_load_a
     assert not house_of(fold([given, withdrawn])).devices[0].fresh(EPOCH), "at the same moment it was withdrawn"
 
 
+def test_of_two_descriptions_of_the_same_moment_the_greater_json_holds_in_either_order():
+    one, other = (
+        post(device_info={"energy_meters": {"0": {"name": name}}}, device_values=values)
+        for name, values in (("A", METER | {"load_power_w": 1}), ("B", METER))
+    )
+    for sequence in ([one, other], [other, one]):
+        assert house_of(fold(sequence)).info == {"energy_meters/0": {"name": "B"}}
+
+
 def test_a_forgotten_device_that_is_withdrawn_later_has_none_of_its_older_values():
     read = post(device_values={"inverters": {"1": {"inv_power_ac_w": 9}}})
     left_out = post(measured_at="2026-11-22T12:00:05Z", device_info={"inverters": {"0": {}}})
