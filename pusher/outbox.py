@@ -117,7 +117,7 @@ class Outbox:
             self._db = None
 
     def _connect(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=1)
         try:
             db.execute("pragma journal_mode=wal")

@@ -193,6 +193,14 @@ async def test_the_socket_keeps_the_documents_rules(house, tmp_path):
             assert "cache-control: no-store" in answer
 
 
+async def test_what_it_keeps_is_its_users_alone_and_its_socket_everybodys(house, tmp_path):
+    function, meter, inverter = house
+    async with pusher_of(tmp_path, function.url, await function.token(), devices(meter, inverter)) as pusher:
+        await until(pusher.status, "it runs")
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "run" / "pusher.sock").stat().st_mode & 0o777 == 0o666
+
+
 async def test_a_second_pusher_on_the_same_state_is_turned_away(house, tmp_path):
     function, meter, inverter = house
     async with pusher_of(tmp_path, function.url, await function.token(), devices(meter, inverter)) as pusher:
