@@ -202,6 +202,7 @@ def test_after_a_kill_it_starts_again(kind: str, start_proxy: Start, processes: 
     proxy = start_proxy(kind)
     os.killpg(proxy.process.pid, signal.SIGKILL)
     proxy.process.wait()
+    wait_until(lambda: not listens(proxy.port), "the last of the killed is gone")
     again = Proxy(proxy.folder, proxy.port, processes(proxy.folder / "run"), proxy.log_file)
     wait_until(lambda: listens(proxy.port), "the proxy listens")
     assert again.ask().headers["x-answered-by"] == "cloud"
