@@ -29,7 +29,13 @@ __all__ = ["get_chart"]
 
 MOST_DAYS = 31
 WIDTH, HEIGHT = 720, 360
-CURVES = (("Sun", "pv_w"), ("Grid", "grid_w"), ("Battery", "battery_w"), ("House", "load_w"), ("Smart load", "smart_load_w"))  # fmt: skip  # noqa: E501 - one curve a pair, in one line
+CURVES = (
+    ("Sun", "pv_w"),
+    ("Grid", "grid_w"),
+    ("Battery", "battery_w"),
+    ("House", "load_w"),
+    ("Smart load", "smart_load_w"),
+)
 BARS = (("Sun", "pv_wh"), ("From the grid", "import_wh"), ("To the grid", "export_wh"), ("House", "load_wh"))
 COLORS = {
     "pv": ("#c27800", "#f0b429"), "grid": ("#2c62b4", "#7fb0ff"), "import": ("#2c62b4", "#7fb0ff"),

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
@@ -58,9 +59,9 @@ def _is_of(kept: Path, code: Path) -> bool:
 
 def main() -> None:
     """Load all that a daemon may need; Python keeps the bytecode of what it loads."""
-    import pusher.daemon  # noqa: F401
     from pusher.sources import KINDS, source_module
 
+    import_module(DAEMON)
     for kind in KINDS:
         with suppress(ImportError):  # an extra that is not installed
             source_module(kind)

@@ -145,6 +145,6 @@ def recorded_yaml(device: Device, recorder: Recorder) -> str:
     yaml = YAML(typ="safe")
     yaml.default_flow_style = None
     yaml.width = 120
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel types it by its default, True
     yaml.dump({"built_from": f"a dump of {kind} by nrgkick-pusher {VERSION}", "cases": [case]}, out)
     return out.getvalue()

@@ -200,7 +200,7 @@ def expand(name: Any, parameters: dict[str, Any], category: str, folder: Path | 
     values = _values(template, parameters, str(name), found)
     if found:
         raise TemplateError(found)
-    ((kind, options),) = template.delivers[role].items()  # type: ignore[index]
+    ((kind, options),) = template.delivers[role].items()  # type: ignore[index]  # a role that is not there was found above
     return kind, _filled(options, values)
 
 

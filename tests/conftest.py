@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -29,14 +30,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
+def lacking(message: str) -> NoReturn:
+    """Skip loudly what this machine does not have or allow; an error where CI insists on it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 def need(command: str, package: str) -> str:
     """The path of a real part; skips loudly without it, and fails where CI insists on it."""
     path = shutil.which(command)
     if path is None:
-        message = f"{command} is not on this machine (Debian: apt-get install {package}); this part is NOT tested"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        lacking(f"{command} is not on this machine (Debian: apt-get install {package}); this part is NOT tested")
     return path
 
 

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from function.stores import open_store
+from tests.conftest import ROOT
 from tests.function.conftest import serving
 
 EXPECTED_5XX = {500, 503}
@@ -51,8 +52,7 @@ def running(store_address):
 
 @pytest.mark.timeout(300)
 def test_every_answer_is_as_documented(running):
-    with open("schemas/openapi.json", encoding="utf-8") as file:  # noqa: PTH123
-        schema = schemathesis.openapi.from_dict(json.load(file))
+    schema = schemathesis.openapi.from_dict(json.loads((ROOT / "schemas/openapi.json").read_text(encoding="utf-8")))
     tokens = {scope: running.token(scope=scope) for scope in ("push", "read", "admin")}
     seen = set()
     for result in schema.get_all_operations():

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from typer.testing import CliRunner
@@ -121,13 +120,6 @@ def local_status(path: Path) -> int | None:
             return int(connection.recv(100).split()[1])
         except OSError:
             return None
-
-
-def lacking(what: str) -> NoReturn:
-    """Skip loudly what this machine does not allow; an error where CI insists on it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 def wait_until(happened: Callable[[], object], what: str, patience_s: float = 60) -> None:

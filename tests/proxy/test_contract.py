@@ -8,8 +8,9 @@ from itertools import product
 
 import pytest
 
+from tests.conftest import lacking
 from tests.proxy.cloud import Cloud, always, in_chunks
-from tests.proxy.house import Proxy, lacking
+from tests.proxy.house import Proxy
 from tests.proxy.wallbox import INFO, VALUES, request
 
 Start = Callable[..., Proxy]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pusher.proxy.plan import Kind
-from tests.conftest import need
+from tests.conftest import lacking, need
 from tests.proxy.cloud import Authority, Cloud, always, slow
-from tests.proxy.house import Proxy, Pusher, lacking, wait_until, write_proxy
+from tests.proxy.house import Proxy, Pusher, wait_until, write_proxy
 from tests.proxy.wallbox import VALUES, request
 
 Start = Callable[..., Proxy]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import lacking
 from tests.proxy.cloud import Authority, Cloud
-from tests.proxy.house import Function, Proxy, lacking, wait_until
+from tests.proxy.house import Function, Proxy, wait_until
 from tests.proxy.test_reach import assert_soon, assert_values
 
 Start = Callable[..., Proxy]

@@ -7,23 +7,11 @@ import itertools
 import pytest
 
 from schemas.times import parse_time
-from tests.pusher.parts import between, problem, pusher_of, real_function, until
+from tests.pusher.parts import problem, pusher_of, until
 from tests.pusher.sources.servers import http_device
 
 LIVE, READINGS = "/api/v1/live", "/api/v1/readings"
 MORE = "archive: {every: 0s, send_every: 1s}\nlive: {dead_band_w: 20, heartbeat: 1500ms}"
-
-
-@pytest.fixture
-async def cloud(tmp_path):
-    async with real_function(tmp_path) as function:
-        yield function
-
-
-@pytest.fixture
-async def middle(cloud):
-    async with between(cloud.url) as between_them:
-        yield between_them
 
 
 @pytest.fixture

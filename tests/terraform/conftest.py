@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, need
+from tests.conftest import ROOT, lacking, need
 
 STAND_IN = ROOT.parent / "shared" / "tools" / "terraform-stand-in"
 REQUIRED = {"project": "my-project", "region": "europe-west1"}
@@ -98,13 +98,6 @@ class Terraform:
         (self.folder / "test.auto.tfvars.json").write_text(json.dumps(REQUIRED | variables))
 
 
-def missing(message: str) -> None:
-    """Skip loudly; fail where CI insists."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def built_once(name: str, key: str, build: Callable[[Path], None]) -> Path:
     """A folder in the user's cache that `build` has filled, now or in an earlier run."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nrgkick-cloud-tests"
@@ -129,7 +122,7 @@ def providers(tmp_path_factory: pytest.TempPathFactory) -> Providers:
         def build(folder: Path) -> None:
             done = subprocess.run([STAND_IN / "setup.sh", folder], capture_output=True, text=True, check=False)
             if done.returncode:
-                missing(f"the stand-in providers could not be built, terraform is NOT tested:\n{done.stderr}")
+                lacking(f"the stand-in providers could not be built, terraform is NOT tested:\n{done.stderr}")
 
         parts = "".join(
             hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(STAND_IN.iterdir()) if file.is_file()
@@ -142,7 +135,7 @@ def providers(tmp_path_factory: pytest.TempPathFactory) -> Providers:
     trial = Terraform(copy_of_repository(tmp_path_factory.mktemp("trial")) / "terraform", environment)
     done = trial.ask("init", "-no-color")
     if done.returncode:
-        missing(f"neither stand-in nor real providers are to be had, terraform is NOT tested:\n{done.stderr}")
+        lacking(f"neither stand-in nor real providers are to be had, terraform is NOT tested:\n{done.stderr}")
     return Providers(environment, are_stand_ins=False)
 
 
@@ -168,7 +161,7 @@ def prepared(providers: Providers, tmp_path_factory: pytest.TempPathFactory) -> 
 def applied(prepared: Terraform, providers: Providers, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """The same, deployed with two variables; no test changes it."""
     if not providers.are_stand_ins:
-        missing("the real providers cannot apply without a cloud; what apply does is NOT tested")
+        lacking("the real providers cannot apply without a cloud; what apply does is NOT tested")
     made = _copy(prepared, tmp_path_factory.mktemp("applied"))
     made.apply()
     return made

@@ -18,8 +18,8 @@ import pytest
 
 from function.tokens import Keyring
 from schemas.times import format_time
-from tests.conftest import free_port, wait_for_port
-from tests.terraform.conftest import Terraform, built_once, missing
+from tests.conftest import free_port, lacking, wait_for_port
+from tests.terraform.conftest import Terraform, built_once
 
 pytestmark = pytest.mark.timeout(900)  # the first run installs the requirements
 
@@ -97,7 +97,7 @@ def test_its_requirements_have_wheels_for_the_runtime(
         check=False,
     )
     if "Connection" in done.stderr or "Temporary failure" in done.stderr:
-        missing(f"the package index does not answer, wheels for Python {version} are NOT checked:\n{done.stderr}")
+        lacking(f"the package index does not answer, wheels for Python {version} are NOT checked:\n{done.stderr}")
     assert done.returncode == 0, done.stderr
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.conftest import Terraform, built_once, missing
+from tests.conftest import lacking
+from tests.terraform.conftest import Terraform, built_once
 
 pytestmark = pytest.mark.timeout(900)  # the first run installs checkov
 
@@ -24,7 +25,7 @@ def checkov() -> Path:
         pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", CHECKOV]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         if done.returncode:
-            missing(f"checkov cannot be installed, its rules are NOT tested:\n{done.stderr}")
+            lacking(f"checkov cannot be installed, its rules are NOT tested:\n{done.stderr}")
 
     return built_once("checkov", f"{CHECKOV} {sys.version}", build) / "bin" / "checkov"
 

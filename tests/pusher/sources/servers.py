@@ -19,19 +19,21 @@ from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from tests.conftest import lacking
+
 
 def need(program):
     """The path of a program; where it is missing the test is skipped, and fails under CI."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{program} is not installed")
+        lacking(f"{program} is not installed")
     return found
 
 
 def need_module(name):
     """Skip without a package that only some sources need; fail under CI."""
     if find_spec(name) is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"the package {name} is not installed")
+        lacking(f"the package {name} is not installed")
 
 
 def free_port():
