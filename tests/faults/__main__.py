@@ -33,8 +33,17 @@ def main() -> int:
     """Do what the command line says; the exit status."""
     arguments = _arguments()
     if arguments.check:
-        return _ended(_judged(read_history(arguments.check), arguments.check))
+        try:
+            history = read_history(arguments.check)
+        except (OSError, ValueError) as error:
+            print(f"nothing judged: {error}", file=sys.stderr)
+            return 2
+        return _ended(_judged(history, arguments.check))
     stores = [arguments.store] if arguments.store else ["firestore", "sqlite"]
+    if arguments.fault and not any(arguments.fault in faults_of(store) for store in stores):
+        played_on = " and ".join(FAULTS[arguments.fault].stores)
+        print(f"not tried: {arguments.fault} is played on {played_on} alone", file=sys.stderr)
+        return 2
     broken = 0
     try:
         for _ in range(arguments.seeds):

@@ -131,17 +131,19 @@ def write_history(history: History, path: Path) -> None:
 
 def read_history(path: Path) -> History:
     """Read what was written; raises ValueError for a file that holds no history."""
-    first, *rest = map(json.loads, path.read_text(encoding="utf-8").splitlines() or ["{}"])
-    if "seed" not in first:
-        raise ValueError(f"{path}:1: this is no history; one is made with --out {path}")
-    history = History(Header(**first))
-    for number, line in enumerate(rest, 2):
+    first, *rest = path.read_text(encoding="utf-8").splitlines() or [""]
+    try:
+        history = History(Header(**json.loads(first)))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}:1: this is no history; one is made with --out {path}") from None
+    for number, text in enumerate(rest, 2):
         try:
+            line = json.loads(text)
             if "event" in line:
                 history.events.append(Event(**line))
             else:
                 history.operations.append(Operation(**line))
-        except TypeError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path}:{number}: {error}") from None
     for operation in history.operations:  # JSON knows only texts as keys
         if operation.op == "history" and operation.seen:

@@ -188,3 +188,19 @@ def test_a_history_is_the_same_after_it_was_kept(tmp_path):
     assert kept.header == history.header
     assert sorted(map(repr, kept.operations)) == sorted(map(repr, history.operations))
     assert check(kept) == check(replace(history, operations=kept.operations))
+
+
+@pytest.mark.parametrize(("text", "place"), [("", ":1:"), ("{}", ":1:"), ("rubbish", ":1:"), ("[]", ":1:")])
+def test_what_is_no_history_is_named(tmp_path, text, place):
+    path = tmp_path / "history.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path}{place} this is no history"):
+        read_history(path)
+
+
+def test_a_torn_line_is_named(tmp_path):
+    path = tmp_path / "history.jsonl"
+    write_history(History(Header(1, "cut", "firestore")), path)
+    path.write_text(path.read_text() + '{"op": "li')
+    with pytest.raises(ValueError, match=f"{path}:2: "):
+        read_history(path)
