@@ -229,6 +229,7 @@ class ArchiveLane:
             offset = self._clock.offset
             if offset is None:
                 return BACKOFF_LAST_S, True
+            await self._upkeep()  # whoever learnt the time first: what is too old goes before a batch is chosen
             await self._do(lambda: self._outbox.stamp(offset))
             until_ms = int(self._clock.now().timestamp() * 1000)
             batch = await self._do(

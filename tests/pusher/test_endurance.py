@@ -150,6 +150,19 @@ async def test_an_outage_longer_than_the_outbox_keeps_costs_the_oldest_rows_only
     assert not {-number - 1 for number in range(10)} & found.keys()
 
 
+async def test_rows_that_are_too_old_are_dropped_also_where_their_own_lane_is_the_first_to_learn_the_time(
+    cloud, middle, meter, tmp_path
+):
+    seed(tmp_path / "state", [seeded(number, start=START - timedelta(days=40)) for number in range(10)] + [seeded(10)])
+    middle.fault = lambda request, _: problem(503) if request.path == "/api/v1/live" else None
+    async with pusher_of(tmp_path, middle.url, await cloud.token(), meter.config, more=FAST) as pusher:
+        await until(lambda: drained(pusher), "the outbox is empty")
+        assert (await pusher.status())["archive"]["dropped"] == 10
+    found = powers(await cloud.rows())
+    assert -11 in found
+    assert not {-number - 1 for number in range(10)} & found.keys()
+
+
 @pytest.mark.parametrize("damage", ["rubbish", "torn page", "truncated", "emptied"])
 async def test_a_damaged_outbox_is_put_aside_and_what_is_readable_arrives(cloud, meter, tmp_path, damage):
     state = tmp_path / "state"
