@@ -15,7 +15,7 @@ import typer
 
 from pusher import VERSION
 from pusher.config_file import default_path, load_config
-from pusher.proxy import proxy_command
+from pusher.proxy.command import proxy_command
 from pusher.yaml_lines import Mistakes
 
 if TYPE_CHECKING:

@@ -43,4 +43,5 @@ def _words(plan: Plan) -> dict[str, object]:
         "via_port": port or 22,
         "service": plan.tunnel.service,
         "account": plan.tunnel.account,
+        "python": plan.python,
     }

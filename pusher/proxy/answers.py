@@ -3,8 +3,9 @@
 They stand in single quotes and in backticks in configuration files, so they hold neither, nor a dollar sign.
 """
 
-import json
 from http import HTTPStatus
+
+from pusher.unix_http import problem
 
 __all__ = ["DOCUMENTS", "NOT_FOUND", "NOT_THE_DOCUMENT", "NO_ANSWER", "ONLY_GET"]
 
@@ -15,11 +16,10 @@ NOT_THE_DOCUMENT = tuple(sorted({int(status) for status in HTTPStatus if status 
 """Every answer that is not the document, from the cloud or from the pusher; 520 to 530 are Cloudflare's own."""
 
 
-def _problem(status: int, detail: str) -> str:
-    title = HTTPStatus(status).phrase
-    return json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+def _body(status: int, detail: str) -> str:
+    return problem(status, detail).body.decode("ascii")
 
 
-ONLY_GET = _problem(500, "only GET is known here")
-NOT_FOUND = _problem(404, "only /api/v1/values.json and /api/v1/info.json are served here")
-NO_ANSWER = _problem(503, "neither the cloud nor the pusher has fresh values; see: nrgkick-pusher status")
+ONLY_GET = _body(500, "only GET is known here")
+NOT_FOUND = _body(404, "only /api/v1/values.json and /api/v1/info.json are served here")
+NO_ANSWER = _body(503, "neither the cloud nor the pusher has fresh values; see: nrgkick-pusher status")

@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -78,6 +79,7 @@ def proxy_command(
             ca=plans.read_ca(ca) if ca else None,
             edge_first=edge_first,
             tunnel=_tunnel(kind, where, via, service, region, project, tunnel_port),
+            python=plans.as_path("the pusher's own Python", Path(sys.executable)),
         )
         _write(plan, [path for path in (token_file, ca) if path])
     except PlanError as error:

@@ -70,5 +70,5 @@ def _connection(plan: Plan, carrier: Carrier | None) -> str:
         "nginx-carry",
         carrier_address=carrier.address,
         carrier_setup=carrier.setup,
-        carrier_command=carrier.command,
+        tend=fill("tend", what="tunnel", command=carrier.command),
     )

@@ -123,6 +123,8 @@ class Plan:
     token: str | None
     """The read token; None: the function serves NRGKICK_DEFAULT_SITE without one."""
     socket: Path
+    python: Path
+    """caddy: the Python that has this package."""
     ca: bytes | None
     """Authorities to trust instead of the system's, PEM."""
     edge_first: bool = False

@@ -19,6 +19,9 @@ def unit_file(plan: Plan) -> File:
     for hidden in HIDDEN:
         if plan.folder.is_relative_to(hidden):
             raise PlanError(f"--out {plan.folder}: the proxy is kept away from {hidden}; use /etc/nrgkick-proxy")
+        if _below(plan.python, hidden) and plan.kind is Kind.CADDY:
+            raise PlanError(f"{plan.python}: the proxy is kept away from {hidden}; install the pusher below /opt")
+    places = _places(plan)
     low = plan.listen.needs_capability
     text = fill(
         "service",
@@ -33,7 +36,7 @@ def unit_file(plan: Plan) -> File:
             else "CapabilityBoundingSet="
         ),
         protect_home=_protect_home(plan),
-        private_tmp="no" if any(_below(path, "/tmp", "/var/tmp") for path in (plan.folder, plan.socket)) else "yes",  # noqa: S108 - looked for, not used
+        private_tmp="no" if any(_below(path, "/tmp", "/var/tmp") for path in (*places, plan.socket)) else "yes",  # noqa: S108 - looked for, not used
         write_execute="" if plan.kind is Kind.GCLOUD else "MemoryDenyWriteExecute=yes\n",
     )
     return File(UNIT, text)
@@ -42,7 +45,12 @@ def unit_file(plan: Plan) -> File:
 def _protect_home(plan: Plan) -> str:
     if plan.kind is Kind.GCLOUD:
         return f"no\nReadWritePaths=-{plan.tunnel.account_home}/.config/gcloud"  # all else there stays read-only
-    return "read-only" if _below(plan.folder, "/home", "/root", "/run/user") else "yes"
+    return "read-only" if any(_below(path, "/home", "/root", "/run/user") for path in _places(plan)) else "yes"
+
+
+def _places(plan: Plan) -> list[Path]:
+    """What the proxy reads: its folder, and for Caddy also the Python beside it."""
+    return [plan.folder, plan.python, plan.python.resolve()] if plan.kind is Kind.CADDY else [plan.folder]
 
 
 def _user(plan: Plan) -> str:

@@ -5,6 +5,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pusher.proxy.plan import Kind
-from tests.conftest import lacking, need
+from tests.conftest import ROOT, lacking, need
 from tests.proxy.cloud import Authority, Cloud, always, slow
 from tests.proxy.house import Proxy, Pusher, wait_until, write_proxy
 from tests.proxy.wallbox import VALUES, request
@@ -56,11 +58,6 @@ def state(folder: Path) -> dict[str, tuple[int, ...]]:
     """What tells whether a file was touched; when it was last read does not."""
     found = {path.name: path.stat() for path in folder.iterdir()}
     return {name: (at.st_ino, at.st_mode, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found.items()}
-
-
-def test_the_words_for_caddy_tell_what_only_nginx_shares(tmp_path: Path, tokens: dict[str, Path]) -> None:
-    said = write_proxy("caddy", "--out", tmp_path, *USUAL, "--token-file", tokens["read"])
-    assert "with Caddy each poll is a request to the function" in said
 
 
 def test_what_the_owner_wrote_stays(tmp_path: Path, tokens: dict[str, Path]) -> None:
@@ -224,6 +221,29 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def open_python(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pusher's Python where every user may enter, as below /opt: what the proxy needs of it, copied."""
+    listing = "import pusher.proxy.share, sys; print(*{name.split('.')[0] for name in sys.modules} - {'google'})"
+    listed = subprocess.run(
+        [sys.executable, "-IBc", listing], capture_output=True, text=True, check=True
+    ).stdout.split()
+    standard = Path(sysconfig.get_path("stdlib"))
+    library = open_folder / "lib" / standard.name
+    unused = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip", "config-*")
+    shutil.copytree(standard, library, symlinks=True, ignore=shutil.ignore_patterns(*unused))
+    for place in {sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), str(ROOT)}:
+        for path in (path for path in Path(place).iterdir() if path.name.partition(".")[0] in listed):
+            copy = library / "site-packages" / path.name
+            shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
+    for shared in standard.parent.glob("libpython3*.so*"):
+        shutil.copy(shared, open_folder / "lib")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(open_folder / "lib"))
+    (open_folder / "bin").mkdir()
+    monkeypatch.setattr(sys, "executable", shutil.copy(Path(sys.executable).resolve(), open_folder / "bin"))
+
+
+@pytest.mark.usefixtures("open_python")
 def test_port_1000_is_served_without_root_as_the_unit_does_it(
     kind: str,
     open_folder: Path,
@@ -282,3 +302,25 @@ def low_port() -> int:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_without_a_python_that_may_be_run_it_says_where_the_pusher_should_be(
+    tmp_path: Path, tokens: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("caddy", "caddy")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone" / "python"))
+    write_proxy("caddy", "--out", tmp_path / "proxy", *USUAL, "--token-file", tokens["read"])
+    ended = subprocess.run([tmp_path / "proxy" / "run"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert f"cannot run the pusher's own {tmp_path}/gone/python; install the pusher where" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "seen"), [("/opt/nrgkick/bin/python", "yes"), ("/home/me/.venv/bin/python", "read-only")]
+)
+def test_the_unit_of_caddy_sees_the_pushers_python(
+    python: str, seen: str, open_folder: Path, tokens: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    write_proxy("caddy", "--out", open_folder, *USUAL, "--token-file", tokens["read"])
+    assert f"ProtectHome={seen}\n" in (open_folder / "nrgkick-proxy.service").read_text()

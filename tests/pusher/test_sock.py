@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from pusher import sock
+from pusher import unix_http
 from pusher.sock import LocalServer
+from schemas.problem import Problem
 from schemas.render import Documents
 
 DOCUMENTS = Documents(values={"device_values": {"load_power_w": 1683}}, info=None, until=None, detail="")
@@ -69,8 +70,9 @@ async def test_head_is_answered_without_a_body(ask):
 
 
 @pytest.mark.parametrize("rubbish", [b"hello\r\n\r\n", bytes(range(256)), b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000])
-async def test_rubbish_is_answered_400(ask, rubbish):
-    assert status_and_body(await ask(rubbish))[0] == 400
+async def test_rubbish_is_answered_400_as_the_contract_has_problems(ask, rubbish):
+    status, body = status_and_body(await ask(rubbish))
+    assert (status, Problem.model_validate(body).status) == (400, 400)
 
 
 async def test_a_client_that_leaves_early_is_let_go(ask):
@@ -80,5 +82,5 @@ async def test_a_client_that_leaves_early_is_let_go(ask):
 
 
 async def test_a_client_that_says_nothing_is_hung_up_on(ask, monkeypatch):
-    monkeypatch.setattr(sock, "REQUEST_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(unix_http, "REQUEST_TIMEOUT_S", 0.05)
     assert await ask(GET[:10]) == b""
