@@ -299,13 +299,14 @@ def service(
     from pusher.service import install as install_unit
 
     path, loaded = _config(config)
-    unit = unit_text(path.absolute(), loaded, Path(sys.argv[0]).absolute())
+    program = Path(sys.argv[0]).absolute()
+    unit = unit_text(path.absolute(), loaded, program)
     if not install:
         typer.echo(unit, nl=False)
-        typer.echo(f"# To install it as {UNIT_NAME}: sudo nrgkick-pusher service --install --config {path}", err=True)
+        typer.echo(f"# To install it as {UNIT_NAME}: sudo {program} service --install --config {path}", err=True)
         return
     try:
-        for done in install_unit(unit, path.absolute(), loaded):
+        for done in install_unit(unit, path.absolute(), loaded, program):
             typer.echo(done)
     except (InstallError, OSError) as error:
         raise _fail(str(error)) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 from pusher.bytecode import compiled
 from pusher.config import Config
 
-__all__ = ["UNIT_NAME", "InstallError", "install", "unit_text"]
+__all__ = ["UNIT_NAME", "InstallError", "install", "may_run", "unit_text"]
 
 UNIT_NAME = "nrgkick-pusher.service"
 USER = "nrgkick-pusher"
@@ -119,8 +119,11 @@ def _directories(config: Config) -> list[str]:
     return lines
 
 
-def install(unit: str, config_path: Path, config: Config) -> list[str]:
-    """Write the unit, make its user, let it read its files, and start it; what was done. Raises InstallError."""
+def install(unit: str, config_path: Path, config: Config, program: Path) -> list[str]:
+    """Make the service's user, let it read its files, write the unit and start it; what was done. Raises InstallError.
+
+    Nothing is started that could not run: see `may_run`.
+    """
     if os.geteuid() != 0:
         raise InstallError("installing needs root: run this again with sudo")
     if shutil.which("systemctl") is None:
@@ -138,6 +141,7 @@ def install(unit: str, config_path: Path, config: Config) -> list[str]:
         os.chown(path, 0, group)
         path.chmod(0o640)
         done.append(f"let {USER} read {path}, and nobody else")
+    may_run(program, config_path, USER)
     place = Path("/etc/systemd/system") / UNIT_NAME
     place.write_text(unit, encoding="utf-8")
     done.append(f"wrote {place}")
@@ -145,6 +149,28 @@ def install(unit: str, config_path: Path, config: Config) -> list[str]:
     _do("systemctl", "enable", "--now", UNIT_NAME)
     done.append(f"started {UNIT_NAME}; it starts with the machine from now on")
     return done
+
+
+def may_run(program: Path, config_path: Path, user: str) -> None:
+    """Make sure that a user may run this program with this configuration; raises InstallError. Needs root.
+
+    Homes are closed to others on many systems, and what is installed in one is then out of the service's reach.
+    """
+    command = [str(program), "check", "--config", str(config_path)]
+    try:
+        result = subprocess.run(  # noqa: S603 - ourselves
+            command, user=user, group=pwd.getpwnam(user).pw_gid, extra_groups=[], env={}, cwd="/",
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = "" if result.returncode == 0 else (result.stdout + result.stderr).strip()[-2000:]
+    except OSError as error:
+        said = f"{program}: {error.strerror}"
+    if said:
+        raise InstallError(
+            f"the user {user} cannot run the service:\n{said}\n"
+            "If it is not let in somewhere: install the pusher below /opt, put configuration and token below "
+            "/etc/nrgkick-pusher (others may not look into a home), and call this again."
+        )
 
 
 def _do(*command: str) -> None:

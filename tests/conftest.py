@@ -5,6 +5,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -75,6 +78,39 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM) -> None:
         process.wait()
     except ProcessLookupError:
         process.wait()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="nrgkick-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def copied_python(folder: Path, *modules: str) -> Path:
+    """A Python below a folder that has these modules and what they import, out of reach of this user's home."""
+    listing = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}} - {{'google'}})"
+    listed = subprocess.run(
+        [sys.executable, "-IBc", listing], capture_output=True, text=True, check=True
+    ).stdout.split()
+    standard = Path(sysconfig.get_path("stdlib"))
+    library = folder / "lib" / standard.name
+    unused = shutil.ignore_patterns("site-packages", "dist-packages", "test", "idlelib", "ensurepip", "config-*")
+    shutil.copytree(standard, library, symlinks=True, ignore=unused)
+    for place in {sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), str(ROOT)}:
+        for path in (path for path in Path(place).iterdir() if path.name.partition(".")[0] in listed):
+            copy = library / "site-packages" / path.name
+            shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
+    for shared in standard.parent.glob("libpython3*.so*"):
+        shutil.copy(shared, folder / "lib")
+    (folder / "bin").mkdir()
+    real = shutil.copy(Path(sys.executable).resolve(), folder / "bin")
+    python = folder / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={folder}/lib exec {real} "$@"\n')
+    python.chmod(0o755)
+    return python
 
 
 @pytest.fixture(scope="session")

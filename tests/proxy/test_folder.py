@@ -6,15 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pusher.proxy.plan import Kind
-from tests.conftest import ROOT, lacking, need
+from tests.conftest import copied_python, lacking, need
 from tests.proxy.cloud import Authority, Cloud, always, slow
 from tests.proxy.house import Proxy, Pusher, wait_until, write_proxy
 from tests.proxy.wallbox import VALUES, request
@@ -213,34 +211,9 @@ def members(group: int) -> list[str]:
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="nrgkick-proxy-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
 def open_python(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pusher's Python where every user may enter, as below /opt: what the proxy needs of it, copied."""
-    listing = "import pusher.proxy.share, sys; print(*{name.split('.')[0] for name in sys.modules} - {'google'})"
-    listed = subprocess.run(
-        [sys.executable, "-IBc", listing], capture_output=True, text=True, check=True
-    ).stdout.split()
-    standard = Path(sysconfig.get_path("stdlib"))
-    library = open_folder / "lib" / standard.name
-    unused = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip", "config-*")
-    shutil.copytree(standard, library, symlinks=True, ignore=shutil.ignore_patterns(*unused))
-    for place in {sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), str(ROOT)}:
-        for path in (path for path in Path(place).iterdir() if path.name.partition(".")[0] in listed):
-            copy = library / "site-packages" / path.name
-            shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
-    for shared in standard.parent.glob("libpython3*.so*"):
-        shutil.copy(shared, open_folder / "lib")
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(open_folder / "lib"))
-    (open_folder / "bin").mkdir()
-    monkeypatch.setattr(sys, "executable", shutil.copy(Path(sys.executable).resolve(), open_folder / "bin"))
+    """The pusher's Python where every user may enter, as below /opt."""
+    monkeypatch.setattr(sys, "executable", str(copied_python(open_folder / "python", "pusher.proxy.share")))
 
 
 @pytest.mark.usefixtures("open_python")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -14,7 +15,8 @@ from ruamel.yaml import YAML
 
 from pusher import VERSION
 from pusher.dump import without_names
-from tests.conftest import need
+from pusher.service import InstallError, may_run
+from tests.conftest import copied_python, lacking, need
 from tests.pusher.parts import BIN, Pusher, pusher_of, real_function, until
 from tests.pusher.sources.servers import http_device, modbus_device, mosquitto
 
@@ -248,6 +250,29 @@ async def test_the_service_is_accepted_by_systemd_and_hardened(cloud, tmp_path):
         out, _ = await process.communicate()
         assert process.returncode == 0, out.decode()
         assert "nrgkick-pusher.service:" not in out.decode() or question[0] == "security", out.decode()
+
+
+def test_a_service_that_its_user_could_not_run_is_not_installed(open_folder, tmp_path):
+    if os.geteuid() != 0:
+        lacking("only root can look as another user; what the service's user may run is NOT tested")
+    program = open_folder / "nrgkick-pusher"
+    python = copied_python(open_folder / "python", "pusher.cli", "pusher.config_file", "jmespath")
+    program.write_text(f"#!/bin/sh\nexec {python} -IBc 'from pusher.cli import app; app()' \"$@\"\n")
+    program.chmod(0o755)
+    config, token = open_folder / "pusher.yaml", open_folder / "token"
+    token.write_text("a.token")
+    for place, missing in ((open_folder, "token_file cannot be read"), (tmp_path, "Permission denied")):
+        simulated = {"inverter": 0, "simulated": {}, "info": {"name": "Roof"}}
+        cloud = {"url": "https://cloud.example", "token_file": str(token)}
+        (place / "pusher.yaml").write_text(json.dumps({"cloud": cloud, "devices": [simulated]}))
+        (place / "pusher.yaml").chmod(0o644)
+        token.chmod(0o600)
+        with pytest.raises(InstallError, match=f"(?s)nobody cannot run.*{missing}.*below /opt"):
+            may_run(program, place / "pusher.yaml", "nobody")
+    token.chmod(0o644)
+    may_run(program, config, "nobody")
+    with pytest.raises(InstallError, match=r"(?s)nobody cannot run.*/nowhere: No such file"):
+        may_run(open_folder / "nowhere", config, "nobody")
 
 
 async def test_systemd_hears_that_it_is_ready_gets_on_reloads_and_stops(cloud, tmp_path):
