@@ -36,7 +36,7 @@ schemas: $(VENV)/.installed  ## write the JSON Schemas and the OpenAPI document 
 
 lock:  ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in -o function/requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" pusher/requirements.in -o pusher/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" pusher/requirements.in pusher/requirements-build.in -o pusher/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" function/requirements.in pusher/requirements.in pusher/requirements-serial.in tests/requirements.in -o tests/requirements.txt
 
 audit:  ## known weaknesses of the pinned packages, asked of their index (needs uv and the network)

@@ -55,6 +55,22 @@ def test_the_commands_for_a_house_without_a_cloud(tmp_path):
         stop(process)
 
 
+@pytest.mark.timeout(400)
+def test_the_pusher_alone_is_installed_by_the_commands_with_its_own_lock(tmp_path):
+    """With this Python as it comes, whose own build tools are older than what builds the distribution, or missing."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    lines = [line for line in commands() if "venv" in line and ("-m venv" in line or "pip install" in line)]
+    assert len(lines) == 3
+    lines[0] = lines[0].replace("python3", sys._base_executable)
+    assert "tests/requirements.txt" in lines[1]
+    lines[1] = lines[1].replace("tests/requirements.txt", "pusher/requirements.txt")
+    for line in [*lines, "venv/bin/nrgkick-pusher devices fronius-symo"]:
+        done = subprocess.run(["bash", "-c", line], cwd=clone, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout + done.stderr)
+    assert "Fronius" in done.stdout
+
+
 def test_every_command_that_the_readme_names_exists():
     named = set(re.findall(r"nrgkick-(cloud|pusher) ([a-z]+)", README))
     for program, command in sorted(named):
