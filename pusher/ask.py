@@ -1,5 +1,6 @@
 """Asks a running pusher over pusher.sock."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ async def ask_status(path: Path) -> dict[str, Any]:
         ):
             document: dict[str, Any] = json.loads(await response.read())
             return document
-    except PermissionError:
-        raise NotRunning(f"{path} may not be opened by this user") from None
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            raise NotRunning(f"{path} may not be opened by this user; ask as another one, such as with sudo") from None
         reason = "does not answer" if isinstance(error, TimeoutError) else "is not there or nobody listens"
         raise NotRunning(
             f'no pusher runs here: {path} {reason}; start it with "nrgkick-pusher run", or look at its log'

@@ -331,8 +331,13 @@ def _quiet_log() -> "StateLog":
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script. A file that is in the way ends it with the file's name."""
+    try:
+        app()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"{error.filename}: {error.strerror}; choose another place, or call this as a user who may")
 
 
 if TYPE_CHECKING:

@@ -257,7 +257,7 @@ def test_a_service_that_its_user_could_not_run_is_not_installed(open_folder, tmp
         lacking("only root can look as another user; what the service's user may run is NOT tested")
     program = open_folder / "nrgkick-pusher"
     python = copied_python(open_folder / "python", "pusher.cli", "pusher.config_file", "jmespath")
-    program.write_text(f"#!/bin/sh\nexec {python} -IBc 'from pusher.cli import app; app()' \"$@\"\n")
+    program.write_text(f"#!/bin/sh\nexec {python} -IBc 'from pusher.cli import main; main()' \"$@\"\n")
     program.chmod(0o755)
     config, token = open_folder / "pusher.yaml", open_folder / "token"
     token.write_text("a.token")
@@ -267,8 +267,9 @@ def test_a_service_that_its_user_could_not_run_is_not_installed(open_folder, tmp
         (place / "pusher.yaml").write_text(json.dumps({"cloud": cloud, "devices": [simulated]}))
         (place / "pusher.yaml").chmod(0o644)
         token.chmod(0o600)
-        with pytest.raises(InstallError, match=f"(?s)nobody cannot run.*{missing}.*below /opt"):
+        with pytest.raises(InstallError, match=f"(?s)nobody cannot run.*{missing}.*below /opt") as refused:
             may_run(program, place / "pusher.yaml", "nobody")
+        assert "Traceback" not in str(refused.value)
     token.chmod(0o644)
     may_run(program, config, "nobody")
     with pytest.raises(InstallError, match=r"(?s)nobody cannot run.*/nowhere: No such file"):
