@@ -85,41 +85,50 @@ class Days:
             day = min(waiting)
         else:
             return
+        unkept: set[date] = set()
         try:
-            await self.totals(name, [day], now)
-        except (StoreUnavailable, Contended) as error:
-            log("WARNING", f"the totals of {day} are made later", event="totals_failed", site=name, detail=str(error))
+            await self.totals(name, [day], now, unkept)
+        except StoreUnavailable as error:
+            _not_kept(name, day, error)
+            return
+        if unkept:
             return
         remembered.due.discard(day)
         if day == yesterday:
             remembered.finished = yesterday
 
-    async def totals(self, name: str, days: Sequence[date], now: datetime) -> dict[date, Step]:
+    async def totals(
+        self, name: str, days: Sequence[date], now: datetime, unkept: set[date] | None = None
+    ) -> dict[date, Step]:
         """Each day as one step, by day; days without data are left out. Makes totals that are missing or due.
 
-        `days` ascend. Costs one read per finished day, else one per quarter hour and pusher.
+        `days` ascend. Costs one read per finished day, else one per quarter hour and pusher. Totals that the store does
+        not take are told all the same, and named in `unkept`; the next who asks makes them anew.
         """
+        unkept = set() if unkept is None else unkept
         zone = (await self._sites.get(name, GENERATION_COPY_S)).site.settings.timezone
         today = day_of(now, zone)
         kept = await self._sites.store.days(name, days[0], days[-1])
         first = await self._first_day(name, zone, days, kept)
         steps: dict[date, Step] = {}
         for day in days:
-            record, known = kept.get(day), None
+            record, known, is_kept = kept.get(day), None, True
             if record and record.totals:
                 known = DayTotals.model_validate_json(record.totals)
                 if known.timezone == zone and not record.due:
                     step = known.step
                 else:
-                    step = await self._finish(name, day, zone, record, known, now)
+                    step, is_kept = await self._finish(name, day, zone, record, known, now)
             elif day > today or (record is None and (first is None or day < first)):
                 continue
             elif day == today:
                 step = (await self._summed(name, day, zone))[0]
             else:
-                step = await self._finish(name, day, zone, record, None, now)
+                step, is_kept = await self._finish(name, day, zone, record, None, now)
             if step:
                 steps[day] = step
+            if not is_kept:
+                unkept.add(day)
         return steps
 
     async def steps(self, name: str, start: datetime, end: datetime, step: timedelta) -> list[Step]:
@@ -138,15 +147,18 @@ class Days:
 
     async def _finish(
         self, name: str, day: date, zone: str, record: StoredDay | None, known: DayTotals | None, now: datetime
-    ) -> Step | None:
-        """Total a finished day and keep that, unless rows come meanwhile; then the next who asks does it."""
+    ) -> tuple[Step | None, bool]:
+        """Total a finished day and keep that, unless rows come meanwhile; then the next who asks does it.
+
+        Also whether the store had it kept, as far as it has to be.
+        """
         step, rows = await self._summed(name, day, zone)
         hours = sum(it.row.duration_s for it in rows) / 3600
         if known and hours < known.hours:
-            return known.step  # rows have expired since
+            return known.step, True  # rows have expired since
         _, end = day_span(day, zone)
         if end + SETTLED_AFTER > now:
-            return step
+            return step, True
         totals = DayTotals(timezone=zone, hours=hours, step=step).model_dump_json()
         retention_days = (await self._sites.get(name, GENERATION_COPY_S)).site.settings.retention_days
         version = record.version if record else None
@@ -155,7 +167,10 @@ class Days:
             await self._sites.store.finish_day(name, day, totals, version, rows, expire_at)
         except Contended:
             pass
-        return step
+        except StoreUnavailable as error:
+            _not_kept(name, day, error)
+            return step, False
+        return step, True
 
     async def _summed(self, name: str, day: date, zone: str) -> tuple[Step | None, list[Archived]]:
         start, end = day_span(day, zone)
@@ -176,3 +191,7 @@ class Days:
         if len(self._remembered) > SITES_REMEMBERED:
             self._remembered.popitem(last=False)
         return remembered
+
+
+def _not_kept(name: str, day: date, error: Exception) -> None:
+    log("WARNING", f"the totals of {day} are made later", event="totals_failed", site=name, detail=str(error))

@@ -6,6 +6,7 @@ SIGTERM and SIGINT end it; SIGHUP reads the configuration anew, and a broken one
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 import time
@@ -151,6 +152,7 @@ def run_daemon(path: Path, config: Config) -> int:
 
 def main() -> int:
     """Run the configuration that the first argument names."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no token on the disk
     path = Path(sys.argv[1])
     try:
         config = judged_config(path)

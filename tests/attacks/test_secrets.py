@@ -16,7 +16,7 @@ from function.stores.firestore import make_client
 from pusher import service
 from tests.attacks.target import attacked
 from tests.benchmarks.servers import BIN, KEY, KEYRING, live_post, running
-from tests.conftest import free_port, lacking, wait_for_port
+from tests.conftest import free_port, lacking, need, wait_for_port
 from tests.proxy.house import wait_until
 
 PREVIOUS = "the key before, of no worth to anybody either"
@@ -135,23 +135,55 @@ def limit_of(pid, what):
     return next(line[len(what) :].split()[:2] for line in lines if line.startswith(what))
 
 
-def test_a_crash_leaves_no_memory_on_the_disk(tmp_path):
-    """Every process of `serve` forbids itself core files, although whoever starts it allows them."""
+def allowing_core_files(*words):
+    """A command, started by somebody who allows core files."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    allowed = "unlimited" if hard == resource.RLIM_INFINITY else hard
+    return ["sh", "-c", f'ulimit -c {allowed}; exec "$@"', "sh", *words]
+
+
+def assert_no_core_file(pid):
+    """Neither of a process nor of those that it started."""
+    family = [str(pid)]
+    for parent in family:
+        family += Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for member in family:
+        assert limit_of(member, "Max core file size") == ["0", "0"]
+    return len(family)
+
+
+def test_a_crash_of_the_function_leaves_no_memory_on_the_disk(tmp_path):
     port = free_port()
     words = [BIN / "nrgkick-cloud", "serve", "--port", port, "--store", f"sqlite:{tmp_path / 'c.db'}"]
-    allowed = "unlimited" if hard == resource.RLIM_INFINITY else hard
-    with running("sh", "-c", f'ulimit -c {allowed}; exec "$@"', "sh", *words, log=tmp_path / "log") as process:
+    with running(*allowing_core_files(*words), log=tmp_path / "log") as process:
         wait_for_port(port, process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert children
-        for pid in [str(process.pid), *children]:
-            assert limit_of(pid, "Max core file size") == ["0", "0"]
+        assert assert_no_core_file(process.pid) > 1
 
 
-def test_the_pushers_service_leaves_none_either():
+def test_a_crash_of_the_pusher_leaves_none_either(tmp_path):
     assert "\nLimitCORE=0\n" in service._UNIT
     assert "\nUMask=0077\n" in service._UNIT
+    token = tmp_path / "token"
+    token.write_text("a.token")
+    words = [BIN / "nrgkick-pusher", "simulate", "--url", "http://127.0.0.1:9", "--token-file", token]
+    log = tmp_path / "log"
+    with running(*allowing_core_files(*words, "--folder", tmp_path / "pusher"), log=log) as process:
+        wait_until(lambda: " devices for " in log.read_text(), "the pusher runs")
+        assert_no_core_file(process.pid)
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_a_crash_of_a_proxy_leaves_none_either(tmp_path, kind):
+    need(kind, kind)
+    (tmp_path / "token").write_text("a.token")
+    (tmp_path / "token").chmod(0o600)
+    port = free_port()
+    words = ["proxy", kind, "--out", tmp_path / "proxy", "--listen", f"127.0.0.1:{port}"]
+    words += ["--cloud", "http://127.0.0.1:9", "--token-file", tmp_path / "token"]
+    subprocess.run([BIN / "nrgkick-pusher", *words], capture_output=True, check=True)
+    with running(*allowing_core_files(tmp_path / "proxy" / "run"), log=tmp_path / "log") as process:
+        wait_for_port(port, process)
+        assert assert_no_core_file(process.pid) > 1
 
 
 def test_other_users_see_neither_environment_nor_memory(target):

@@ -1,5 +1,6 @@
 """Totals of a finished day rest on all rows acknowledged, whoever was faster and whichever clock was ahead."""
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,3 +44,31 @@ async def test_a_day_is_not_totalled_for_good_while_another_clock_may_still_be_i
         assert answer["totals"]["load_wh"] == 2
     await store.close()
     await other_store.close()
+
+
+async def test_a_day_whose_totals_cannot_be_kept_is_told_all_the_same_and_kept_later(tmp_path, capsys):
+    path = tmp_path / "cloud.db"
+    store = open_store(f"sqlite:{path}")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = midnight - timedelta(days=2)
+    days = f"/api/v1/sites/home/history?resolution=1d&from={format_time(start)}&to={format_time(midnight)}"
+    async with serving(store) as server:
+        token, read = server.token(), server.token(scope="read")
+        late = {"measured_at": format_time(start), "duration_s": 60, "device_values": {"load_power_w": 60}}
+        refuses = "CREATE TRIGGER refuses BEFORE {} ON days WHEN NEW.due = 0 BEGIN SELECT RAISE(ABORT, 'no'); END"
+        with sqlite3.connect(path) as db:
+            assert (await server.call("POST", "/api/v1/readings", token, server.readings(late)))[0] == 200
+            db.execute(refuses.format("UPDATE"))
+            db.commit()
+            for _ in range(2):
+                status, answer, _ = await server.call("GET", days, read)
+                assert (status, answer["totals"]["load_wh"]) == (200, 1)
+            assert "are made later" in capsys.readouterr().err
+            (record,) = (await store.days("home", start.date(), start.date())).values()
+            assert record.due
+            db.execute("DROP TRIGGER refuses")
+            db.commit()
+            assert (await server.call("GET", days, read))[0] == 200
+        (record,) = (await store.days("home", start.date(), start.date())).values()
+        assert (record.due, bool(record.totals)) == (False, True)
+    await store.close()
