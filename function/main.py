@@ -120,22 +120,22 @@ def _application() -> Application:
 
 
 @cache
-def _pass_every_method(framework: Starlette) -> None:
-    """Let the framework pass what it would answer itself: methods such as TRACE, paths with a line break, or `*`.
+def _pass_everything(framework: Starlette) -> None:
+    """Let the framework pass what it would answer itself: methods such as TRACE, `/robots.txt`, a line break in a path.
 
-    Our contract says what they get.
+    Our contract says what they get; and the wallbox's way past its table of routes is shorter.
     """
-    for route in framework.routes:
-        if isinstance(route, Route):
+    for route in list(framework.routes):
+        if isinstance(route, Route) and "path" in route.param_convertors:
             route.methods = None
-            if "path" in route.param_convertors:
-                route.path_regex = re.compile("(?P<path>.*)", re.DOTALL)
+            route.path_regex = re.compile("(?P<path>.*)", re.DOTALL)
+            framework.router.routes[:] = [route]
 
 
 @functions_framework.aio.http
 async def nrgkick(request: Request) -> Response:
     """Answer one request."""
-    _pass_every_method(request.app)
+    _pass_everything(request.app)
     return await _application()(request)
 
 

@@ -89,9 +89,9 @@ async def serving(store: Store, default_site: str | None = None) -> AsyncIterato
         return await application(request)
 
     framework = functions_framework.aio._create_asgi_app_with_function(nrgkick, "http", False)
-    from function.main import _pass_every_method
+    from function.main import _pass_everything
 
-    _pass_every_method(framework)
+    _pass_everything(framework)
     config = uvicorn.Config(framework, host="127.0.0.1", port=0, http=Protocol, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

@@ -284,4 +284,6 @@ async def test_methods_on_paths_as_the_manufacturers_document_has_it(server, met
         async with server.session.request(method, server.url + path) as answer:
             assert answer.status == status, path
             assert ("allow" in answer.headers) == (status == 405)
-    assert (await server.call("GET", "/nowhere"))[0] == 404
+    for path in ("/nowhere", "/robots.txt", "/favicon.ico"):  # also what the framework would answer itself
+        status, problem, _ = await server.call("GET", path)
+        assert (status, problem["status"]) == (404, 404)
