@@ -155,30 +155,6 @@ def test_a_chunked_answer_is_passed_on_without_chunks(kind: str, start_proxy: St
     assert answer.headers["connection"] == "close"
 
 
-TWO_LENGTHS = request(VALUES, "GET", "1.1", "Transfer-Encoding: chunked", "Content-Length: 5") + b"0\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("sent", "allowed"),
-    [
-        (b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", (400,)),
-        (b"GET http://elsewhere.example/api/v1/values.json HTTP/1.1\r\nHost: a\r\n\r\n", (200, 404)),
-        (b"GET http://elsewhere.example/secret HTTP/1.1\r\nHost: a\r\n\r\n", (404,)),
-        (b"GET /api/v1/values.json HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", (400, 431)),
-        (b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, 431)),
-        (b"nonsense\r\n\r\n", (400,)),
-        (TWO_LENGTHS, (200, 400)),
-        (b"GET /api/v1/../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", (400, 404)),
-        (b"GET /api/v1/x/../values.json HTTP/1.1\r\nHost: a\r\n\r\n", (200, 404)),
-    ],
-    ids=["two hosts", "absolute", "foreign", "headers", "long", "nonsense", "two lengths", "up", "dots"],
-)
-def test_tricks_lead_nowhere(proxy: Proxy, cloud: Cloud, sent: bytes, allowed: tuple[int, ...]) -> None:
-    answer = proxy.ask(sent)
-    assert answer.status in allowed
-    assert {(asked.path, asked.headers["host"]) for asked in cloud.asked} <= {(VALUES, f"localhost:{cloud.port}")}
-
-
 def test_a_hundred_wallboxes_at_once_are_answered(proxy: Proxy) -> None:
     with ThreadPoolExecutor(100) as wallboxes:
         answers = list(wallboxes.map(lambda _: proxy.ask(), range(300)))
