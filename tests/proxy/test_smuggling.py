@@ -1,4 +1,4 @@
-"""Tricks with framing, headers and spellings: the cloud sees one plain question or none, whatever the proxy makes of it.
+"""Tricks with framing, headers and spellings: the cloud sees one plain question or none, however they are taken.
 
 What rides behind a request (its own token, its own host, another path) must never reach the cloud, and what is no
 plain question must never be answered as if it were one that failed.
