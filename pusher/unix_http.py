@@ -42,6 +42,7 @@ class UnixServer:
         """Take where to listen, what to say, and who may ask: the rights of the socket."""
         self._path, self._answer, self._mode = path, answer, mode
         self._server: asyncio.Server | None = None
+        self._inode = 0
 
     async def start(self) -> None:
         """Listen; raises Taken, or OSError if the place cannot be used."""
@@ -49,13 +50,15 @@ class UnixServer:
         await asyncio.to_thread(_make_way, self._path)
         self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_LIMIT_BYTES)
         self._path.chmod(self._mode)
+        self._inode = self._path.stat().st_ino
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket, unless another one is in its place by now."""
         if self._server:
             self._server.close()
             with suppress(OSError):
-                self._path.unlink()
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -79,7 +79,7 @@ def proxy_command(
             ca=plans.read_ca(ca) if ca else None,
             edge_first=edge_first,
             tunnel=_tunnel(kind, where, via, service, region, project, tunnel_port),
-            python=plans.as_path("the pusher's own Python", Path(sys.executable)),
+            python=_python(kind),
         )
         _write(plan, [path for path in (token_file, ca) if path])
     except PlanError as error:
@@ -143,6 +143,12 @@ def _lan_listen() -> str:
                 "--listen is missing, and this machine is in no network; name an address and a port"
             ) from None
         return f"{probe.getsockname()[0]}:{DEFAULT_PORT}"
+
+
+def _python(kind: Kind) -> Path:
+    """The Python that this package is installed for; only Caddy's `run` names it."""
+    path = Path(sys.executable)
+    return plans.as_path("the pusher's own Python", path) if kind is Kind.CADDY else path
 
 
 def _token(kind: Kind, file: Path | None) -> str | None:

@@ -2,8 +2,8 @@
 
 Caddy has no cache, and passes on an answer's parts as they come. So `run` of kind `caddy` keeps this beside Caddy, at a
 Unix socket that nobody but the proxy can reach; nginx does both by itself. What is there to its end and says 200 is
-handed on, to those who ask within a second of the question to the cloud, and never after; anything else is its status
-without a body: the cloud's own, 502 for an answer that is not whole and for no connection, 504 for none in time.
+handed on, to those who ask within a second of the question to the cloud and to nobody later; anything else is its
+status without a body: the cloud's own, 502 for an answer that is not whole and for no connection, 504 for none in time.
 
 It knows the token, and must never log it, nor send it anywhere but to the configured address: no redirect is followed.
 """
@@ -11,9 +11,12 @@ It knows the token, and must never log it, nor send it anywhere but to the confi
 import argparse
 import asyncio
 import logging
+import os
+import re
 import signal
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,11 @@ ANSWER_LIMIT_BYTES = 99_999
 TIMEOUT = aiohttp.ClientTimeout(total=4, connect=2, sock_read=3)
 """As nginx has it: a connection within 2 s, no pause of more than 3 s, an answer or none in about four."""
 KEPT_ALIVE_S = 60
+CONNECTIONS = 16
+"""More than questions can be under way: of each document one a second, for as long as one may take."""
+PARENT_LOOKED_AT_EVERY_S = 1
+
+PLAIN_TEXT = re.compile("[ -~]+")
 
 log = logging.getLogger("share")
 
@@ -43,12 +51,12 @@ class _Read:
 
     @property
     def counts(self) -> bool:
-        """Whether who asks now shares it: while it is under way, and for a second if it is the document."""
+        """Whether who asks now shares it: within a second, while it is under way or if it is the document."""
+        if time.monotonic() - self.asked_s >= SHARED_FOR_S:
+            return False
         if not self.answer.done():
             return True
-        if self.answer.cancelled() or self.answer.exception():
-            return False
-        return self.answer.result().status == 200 and time.monotonic() - self.asked_s < SHARED_FOR_S
+        return not (self.answer.cancelled() or self.answer.exception()) and self.answer.result().status == 200
 
 
 class SharedCloud:
@@ -60,7 +68,7 @@ class SharedCloud:
         self._reads: dict[str, _Read] = {}
         self._said = StateLog(log)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=len(DOCUMENTS), keepalive_timeout=KEPT_ALIVE_S, ssl=context),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEPT_ALIVE_S, ssl=context),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"X-NRGkick-Token": token, "Accept-Encoding": "identity", "User-Agent": "nrgkick-proxy"},
             timeout=TIMEOUT,
@@ -94,7 +102,7 @@ class SharedCloud:
     async def _asked(self, path: str) -> Answer:
         async with self._session.get(self._url + path, allow_redirects=False) as response:
             if response.status != 200:
-                status = response.status if response.status >= 300 else 502
+                status = response.status if 300 <= response.status < 600 else 502
                 return self._failed(status, f"answered {response.status}")
             headers = response.headers
             if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
@@ -106,8 +114,8 @@ class SharedCloud:
                 body += part
                 if len(body) > ANSWER_LIMIT_BYTES:
                     return self._failed(502, f"answered with more than {ANSWER_LIMIT_BYTES} bytes")
-            kept = {name: headers[name] for name in ("Content-Type", "Cache-Control") if name in headers}
-            return Answer(200, bytes(body), kept)
+            kept = {name: headers.get(name, "") for name in ("Content-Type", "Cache-Control")}
+            return Answer(200, bytes(body), {name: text for name, text in kept.items() if PLAIN_TEXT.fullmatch(text)})
 
     def _failed(self, status: int, what: str) -> Answer:
         self._said.bad("cloud", f"{self._url} {what}", kind=what)
@@ -115,14 +123,16 @@ class SharedCloud:
 
 
 async def _serve(place: Path, url: str, token: str, context: ssl.SSLContext) -> None:
-    """Answer at a socket until SIGTERM or SIGINT."""
-    ended = asyncio.Event()
+    """Answer at a socket until SIGTERM or SIGINT, or until whoever started this is gone."""
+    parent, ended = os.getppid(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     cloud = SharedCloud(url, token, context)
     server = UnixServer(place, cloud.answer)
     await server.start()
-    await ended.wait()
+    while not ended.is_set() and os.getppid() == parent:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), PARENT_LOOKED_AT_EVERY_S)
     await server.close()
     await cloud.close()
 

@@ -160,7 +160,7 @@ def cut(length: str) -> Fault:
     async def answer(asked: web.BaseRequest) -> web.StreamResponse:
         write, pieces = in_pieces(asked, length)
         write(pieces[0])
-        return await _end(asked)
+        return await end(asked)
 
     return answer
 
@@ -173,12 +173,12 @@ def stall(length: str, pause_s: float = 30) -> Fault:
         for piece in pieces:
             write(piece)
             await asyncio.sleep(pause_s)
-        return await _end(asked)
+        return await end(asked)
 
     return answer
 
 
-async def _end(asked: web.BaseRequest) -> NoReturn:
+async def end(asked: web.BaseRequest) -> NoReturn:
     assert asked.transport
     asked.transport.close()
     raise asyncio.CancelledError

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pusher.cli import app
 from pusher.proxy.plan import Kind
 from tests.conftest import copied_python, lacking, need
 from tests.proxy.cloud import Authority, Cloud, always, slow
@@ -179,6 +181,25 @@ def test_all_that_run_writes_is_below_its_folder_and_it_ends_when_told(kind: str
     wait_until(lambda: not members(proxy.process.pid), "nothing of it is left")
 
 
+def test_a_terminal_that_is_closed_ends_all_of_it(kind: str, start_proxy: Start) -> None:
+    """As Ctrl-C does: nothing is left that would answer by halves."""
+    proxy = start_proxy(kind)
+    os.killpg(proxy.process.pid, signal.SIGHUP)
+    proxy.process.wait(20)
+    wait_until(lambda: not members(proxy.process.pid), "nothing of it is left")
+    assert not listens(proxy.port)
+
+
+def test_an_address_of_another_machine_is_said_to_be_one(
+    kind: str, tmp_path: Path, tokens: dict[str, Path], authority: Authority
+) -> None:
+    words = ("--out", tmp_path / "proxy", "--listen", "192.0.2.1:8181", *USUAL[2:], "--ca", authority.file)
+    write_proxy(kind, *words, "--token-file", tokens["read"])
+    ended = subprocess.run([tmp_path / "proxy" / "run"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Cannot assign requested address" in ended.stdout + ended.stderr
+
+
 def test_a_second_start_says_so_and_leaves_the_first_alone(kind: str, start_proxy: Start, cloud: Cloud) -> None:
     proxy = start_proxy(kind)
     second = subprocess.run([proxy.folder / "run"], capture_output=True, text=True)
@@ -297,3 +318,14 @@ def test_the_unit_of_caddy_sees_the_pushers_python(
     monkeypatch.setattr(sys, "executable", python)
     write_proxy("caddy", "--out", open_folder, *USUAL, "--token-file", tokens["read"])
     assert f"ProtectHome={seen}\n" in (open_folder / "nrgkick-proxy.service").read_text()
+
+
+def test_a_python_in_a_place_that_needs_quoting_is_in_the_way_of_caddy_alone(
+    tmp_path: Path, tokens: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my own" / "python"))
+    words = ("--out", str(tmp_path / "proxy"), *USUAL, "--token-file", str(tokens["read"]))
+    write_proxy("nginx", *words)
+    refused = CliRunner().invoke(app, ["proxy", "caddy", *words])
+    assert refused.exit_code == 1
+    assert "the pusher's own Python" in refused.output

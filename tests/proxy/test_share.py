@@ -5,6 +5,7 @@ import gzip
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from pusher.proxy.share import ANSWER_LIMIT_BYTES, SharedCloud
 from tests.conftest import need
-from tests.proxy.cloud import Authority, Cloud, always, cut
+from tests.proxy.cloud import Authority, Cloud, always, cut, end, stall
 from tests.proxy.house import Proxy, wait_until
 from tests.proxy.test_folder import listens, members
 from tests.proxy.test_reach import assert_soon, assert_values, wait_for_another_second
@@ -56,11 +57,12 @@ async def test_a_document_is_handed_on_to_its_last_byte(shared: SharedCloud, clo
         (answering(gzip.compress(b"{}"), **{"Content-Encoding": "gzip"}), 502),
         (cut("content-length"), 502),
         (always(204), 502),
+        (always(600), 502),
         (always(302, location="https://localhost/elsewhere"), 302),
         (always(401), 401),
         (always(503), 503),
     ],
-    ids=["too long", "packed", "cut", "no content", "redirect", "401", "503"],
+    ids=["too long", "packed", "cut", "no content", "no such status", "redirect", "401", "503"],
 )
 async def test_whatever_is_not_the_whole_document_is_a_status_alone(
     shared: SharedCloud, cloud: Cloud, fault: Callable[[web.BaseRequest], object], status: int
@@ -80,6 +82,33 @@ async def test_all_who_ask_at_once_share_whatever_the_answer_is_and_later_ones_t
             answers = await asyncio.gather(*(shared.answer("GET", VALUES) for _ in range(50)))
             assert len({id(answer) for answer in answers}) == 1
         assert len(cloud.asked) == requests
+
+
+async def test_who_comes_a_second_later_does_not_share_an_answer_that_is_still_on_its_way(
+    shared: SharedCloud, cloud: Cloud
+) -> None:
+    """Its head and first bytes may be as old as the question was."""
+    cloud.fault = stall("content-length", pause_s=0.6)
+    answers = [asyncio.create_task(shared.answer("GET", VALUES))]
+    for patience_s in (0.3, 1):
+        await asyncio.sleep(patience_s)
+        answers.append(asyncio.create_task(shared.answer("GET", VALUES)))
+    first, soon, later = [await answer for answer in answers]
+    assert first is soon
+    assert first is not later
+    assert (first.status, later.status, len(cloud.asked)) == (200, 200, 2)
+
+
+async def test_what_no_header_may_hold_is_not_handed_on(shared: SharedCloud, cloud: Cloud) -> None:
+    async def answer(asked: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(asked.transport, asyncio.Transport)
+        head = "HTTP/1.1 200 OK\r\nContent-Type: t\xe4xt\r\nCache-Control: max-age=1\r\nContent-Length: 2\r\n\r\n{}"
+        asked.transport.write(head.encode("latin-1"))
+        return await end(asked)
+
+    cloud.fault = answer
+    found = await shared.answer("GET", VALUES)
+    assert (found.status, found.body, found.headers) == (200, b"{}", {"Cache-Control": "max-age=1"})
 
 
 async def test_each_document_is_shared_by_itself_and_nothing_else_is_asked_for(
@@ -138,6 +167,22 @@ def test_it_ends_with_caddy_however_that_ends(caddy: Proxy) -> None:
     caddy.process.wait()
     wait_until(lambda: not members(caddy.process.pid), "nothing of it is left")
     assert not listens(caddy.port)
+
+
+def test_a_reader_ends_if_nobody_tends_it_and_leaves_its_successors_socket_alone(caddy: Proxy) -> None:
+    reader = reader_of(caddy)
+    assert reader is not None
+    place = caddy.folder / "var" / "cloud.sock"
+    place.rename(place.with_name("first"))
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.bind(str(place))
+        os.kill(int(parent_of(reader)), signal.SIGKILL)
+        wait_until(lambda: reader_of(caddy) is None, "the reader ends")
+        assert place.exists()
+
+
+def parent_of(process: int) -> str:
+    return subprocess.run(["ps", "-o", "ppid=", str(process)], capture_output=True, text=True, check=True).stdout
 
 
 def test_it_says_once_why_the_cloud_cannot_be_reached_and_when_it_can(
