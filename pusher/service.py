@@ -3,10 +3,10 @@
 Pure but for `install`, which needs root. Sources: systemd.exec(5), systemd.service(5), `systemd-analyze security`.
 """
 
-import grp
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +18,7 @@ __all__ = ["UNIT_NAME", "InstallError", "install", "may_run", "unit_text"]
 
 UNIT_NAME = "nrgkick-pusher.service"
 USER = "nrgkick-pusher"
+UNIT_FOLDER = Path("/etc/systemd/system")
 STATE_DIR, RUN_DIR = Path("/var/lib/nrgkick-pusher"), Path("/run/nrgkick-pusher")
 
 _UNIT = """\
@@ -83,9 +84,9 @@ class InstallError(Exception):
 def unit_text(config_path: Path, config: Config, program: Path) -> str:
     """The unit for a configuration, with `program` as the absolute path of nrgkick-pusher."""
     serial = any(_serial_port(device.options) for device in config.devices)
-    homes = any(
-        str(path).startswith(("/home/", "/root/")) for path in (program.resolve(), config_path, Path(sys.prefix))
-    )
+    places = [program.resolve(), config_path, Path(sys.prefix), Path(sys.executable).resolve()]
+    places += [Path(config.cloud.token_file).absolute()] if config.cloud.token_file else []
+    homes = any(str(path).startswith(("/home/", "/root/")) for path in places)
     return _UNIT.format(
         program=program,
         config=config_path,
@@ -122,7 +123,7 @@ def _directories(config: Config) -> list[str]:
 def install(unit: str, config_path: Path, config: Config, program: Path) -> list[str]:
     """Make the service's user, let it read its files, write the unit and start it; what was done. Raises InstallError.
 
-    Nothing is started that could not run: see `may_run`.
+    Nothing is started that could not run (see `may_run`); then the files are as they were.
     """
     if os.geteuid() != 0:
         raise InstallError("installing needs root: run this again with sudo")
@@ -136,13 +137,20 @@ def install(unit: str, config_path: Path, config: Config, program: Path) -> list
     except KeyError:
         _do("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", USER)
         done.append(f"made the user {USER}")
-    group = grp.getgrnam(USER).gr_gid
-    for path in [config_path, *([Path(config.cloud.token_file)] if config.cloud.token_file else [])]:
-        os.chown(path, 0, group)
-        path.chmod(0o640)
-        done.append(f"let {USER} read {path}, and nobody else")
-    may_run(program, config_path, USER)
-    place = Path("/etc/systemd/system") / UNIT_NAME
+    files = [config_path, *([Path(config.cloud.token_file)] if config.cloud.token_file else [])]
+    were = {path: path.stat() for path in files}
+    try:
+        for path in files:
+            os.chown(path, 0, pwd.getpwnam(USER).pw_gid)
+            path.chmod(0o640)
+        may_run(program, config_path, USER)
+    except InstallError:
+        for path, was in were.items():  # it may be that they serve somebody else meanwhile
+            os.chown(path, was.st_uid, was.st_gid)
+            path.chmod(stat.S_IMODE(was.st_mode))
+        raise
+    done += [f"let {USER} read {path}, and nobody else" for path in files]
+    place = UNIT_FOLDER / UNIT_NAME
     place.write_text(unit, encoding="utf-8")
     done.append(f"wrote {place}")
     _do("systemctl", "daemon-reload")
