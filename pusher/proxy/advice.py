@@ -27,6 +27,9 @@ def advice(plan: Plan) -> str:
         first=f"{plan.socket}, then {plan.cloud.url}" if plan.edge_first else f"{plan.cloud.url}, then {plan.socket}",
         owner=plan.tunnel.account if plan.kind is Kind.GCLOUD else "root",
         secret="token" if plan.kind is Kind.CADDY else "token.conf",
+        in_the_log="whoever was asked first, unless it was the document"
+        if plan.kind is Kind.CADDY
+        else "each who was asked",
         low_port=low_port if plan.listen.needs_capability else "",
     )
 
