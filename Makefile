@@ -44,13 +44,13 @@ audit:  ## known weaknesses of the pinned packages, asked of their index (needs 
 	  { echo 'make audit: a weakness is named above, or the index did not answer: then nothing is known of any package' >&2; exit 1; }
 
 bench: $(VENV)/.installed  ## the design's figures on this machine, under ten minutes (ONLY=values: that family alone)
-	@$(BIN)/python -m tests.benchmarks --page README.md $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY),--page README.md)
 
 faults: $(VENV)/.installed  ## every fault on both stores, longer than the tests try it (SEEDS=3: twenty minutes)
 	@$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3)
 
 soak: $(VENV)/.installed  ## the pusher watched for an hour
-	@$(BIN)/python -m tests.benchmarks --only pusher --watch-s 3600 --json build/soak.json
+	@$(BIN)/python -m tests.benchmarks --soak --page README.md
 
 mutants: $(VENV)/.installed  ## what the tests do not notice in the rules, tokens and outbox (ONLY=schemas/merge.py)
 	@nice -n 15 $(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY))

@@ -25,13 +25,17 @@ BATCH_ROWS = 480
 LIVE_POSTS = 30_000
 WATCH_S, SETTLE_S = 8, 1
 POLL_EVERY_S = 0.1
+QUICK = {"watch_s": 2}
 OVER_RATE = 1200
 """Requests of one token, one after the other: its burst is 200, its rate 50 a second."""
+
+MOST_429_MS, MOST_503_MS, MOST_GET_MS = 50, 2000, 250
+"""Of a hundred, 99 take no longer. A pusher waits 60 s for a batch, the wallbox's proxy 3 s for the cloud."""
 
 Requests = Iterator[tuple[str, str, str, Any]]
 
 
-def measure(report: Report) -> None:
+def measure(report: Report, watch_s: int = WATCH_S) -> None:
     """Memory, refusals, and the wallbox's wait."""
     with tempfile.TemporaryDirectory() as name, attacked(Path(name)) as target:
         for form in UPLOADS:
@@ -39,8 +43,8 @@ def measure(report: Report) -> None:
             report.figure(
                 f"memory under 8 bodies of 30 MB, {form}: peak against idle", times, "times", at_most=MOST_TIMES_IDLE
             )
-        _report_times(report, "429 to a token over its rate", _over_rate(target))
-        _report_times(report, "GET values, nobody posts", _polls(target))
+        _report_times(report, "429 to a token over its rate", _over_rate(target), MOST_429_MS)
+        _report_times(report, "GET values, nobody posts", _polls(target, watch_s))
         floods: dict[str, Callable[[], Requests]] = {"live posts": _live, "batches of 480 rows": _readings}
         for what, requests in floods.items():
             file = Path(name) / "requests"
@@ -48,15 +52,15 @@ def measure(report: Report) -> None:
             target.hear()  # the wallbox's site stays fresh for a minute; nobody posts for it in the flood
             with flood(f"http://127.0.0.1:{target.port}", file, CONNECTIONS):
                 time.sleep(SETTLE_S)
-                _report_times(report, f"GET values, in a flood of {what}", _polls(target))
+                _report_times(report, f"GET values, in a flood of {what}", _polls(target, watch_s), MOST_GET_MS)
                 if requests is _readings:
-                    _report_times(report, f"503 in a flood of {what}", _refusals(target))
+                    _report_times(report, f"503 in a flood of {what}", _refusals(target, watch_s), MOST_503_MS)
 
 
-def _report_times(report: Report, what: str, took_ms: list[float]) -> None:
+def _report_times(report: Report, what: str, took_ms: list[float], p99_at_most_ms: float | None = None) -> None:
     took_ms.sort()
     report.figure(f"{what}: p50", took_ms[len(took_ms) // 2], "ms")
-    report.figure(f"{what}: p99", took_ms[len(took_ms) * 99 // 100], "ms")
+    report.figure(f"{what}: p99", took_ms[len(took_ms) * 99 // 100], "ms", at_most=p99_at_most_ms)
 
 
 def _over_rate(target: Target) -> list[float]:
@@ -72,10 +76,10 @@ def _over_rate(target: Target) -> list[float]:
     return took_ms
 
 
-def _polls(target: Target) -> list[float]:
+def _polls(target: Target, watch_s: int) -> list[float]:
     """How long the wallbox waited for each answer, in ms."""
     took_ms = []
-    end_s = time.monotonic() + WATCH_S
+    end_s = time.monotonic() + watch_s
     while time.monotonic() < end_s:
         began_s = time.perf_counter()
         target.get().check(200)
@@ -84,11 +88,11 @@ def _polls(target: Target) -> list[float]:
     return took_ms
 
 
-def _refusals(target: Target) -> list[float]:
+def _refusals(target: Target, watch_s: int) -> list[float]:
     """How long a pusher waited to be sent away, in ms; posts that are taken meanwhile are not counted."""
     body = json.dumps(next(_readings())[3]).encode()
     took_ms = []
-    end_s = time.monotonic() + WATCH_S
+    end_s = time.monotonic() + watch_s
     while time.monotonic() < end_s:
         began_s = time.perf_counter()
         if target.post("/api/v1/readings", body).status == 503:

@@ -18,13 +18,14 @@ from tests.benchmarks.wrk import load, write_requests
 
 SITES = 100
 ROUNDS, SECONDS = 3, 3
+QUICK = {"rounds": 1, "seconds": 1}
 ENOUGH = 20_000
 """Live posts prepared for one run: more than are taken in it, for a repeated one would be superseded."""
 
 Requests = Iterator[tuple[str, str, str, Any]]
 
 
-def measure(report: Report) -> None:
+def measure(report: Report, rounds: int = ROUNDS, seconds: int = SECONDS) -> None:
     """Requests per second of each kind on each store."""
     now = datetime.now(UTC)
     tokens = [KEYRING.make(f"site-{number}", "push", now - timedelta(seconds=1)) for number in range(SITES)]
@@ -44,12 +45,12 @@ def measure(report: Report) -> None:
             for token in tokens:
                 ask("POST", f"{url}/api/v1/live", token, live_post())
         found: dict[tuple[str, str], list[float]] = {}
-        for number in range(ROUNDS + 1):  # the first warms up
+        for number in range(rounds + 1):  # the first warms up
             for kind, (requests, _, _) in kinds.items():
                 for store, url in urls.items():
-                    report.say(f"  round {number} of {ROUNDS}: {kind}, {store}")
+                    report.say(f"  round {number} of {rounds}: {kind}, {store}")
                     prepared = write_requests(folder / "requests", requests())
-                    run = load(url, folder / "requests", SECONDS if number else 1)
+                    run = load(url, folder / "requests", seconds if number else 1)
                     if kind == "POST live" and run.requests > prepared:
                         raise RuntimeError(f"{run.requests} live posts were taken; prepare more than {prepared}")
                     if number:

@@ -26,6 +26,7 @@ from tests.proxy.house import Proxy, Pusher, run_proxy, running_function, token_
 
 KINDS = ("nginx", "caddy")
 POLLS = 200
+QUICK: dict[str, int] = {}  # it is
 
 
 @contextlib.contextmanager

@@ -3,16 +3,20 @@
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-TABLE_BEGINS, TABLE_ENDS = "<!-- figures -->", "<!-- /figures -->"
+from tests.conftest import ROOT
+
 MARKS = {True: Text("met", style="green"), False: Text("MISSED", style="bold red"), None: Text("")}
 
 
@@ -34,23 +38,33 @@ class Report:
     console: Console = field(default_factory=lambda: Console(file=sys.stdout))
     figures: list[Figure] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
+    measured: str = field(default_factory=lambda: _measured())
+
+    @property
+    def lasted_s(self) -> float:
+        """For how long this run has gone on."""
+        return time.monotonic() - self.began_s
 
     def say(self, text: str) -> None:
         """Progress: how long the run has lasted, and what it does now."""
-        self.console.print(
-            f"[dim]{time.monotonic() - self.began_s:4.0f} s[/dim]  {text}", highlight=False, soft_wrap=True
-        )
+        self.console.print(f"[dim]{self.lasted_s:4.0f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
     def figure(
         self, name: str, value: float, unit: str, *, at_most: float | None = None, at_least: float | None = None
     ) -> None:
-        """Take in one result, and judge it by what is shown of it."""
-        value = round(value, 2 if abs(value) < 100 else 0)
-        goal = met = None
-        if at_most is not None:
-            goal, met = f"<= {_shown(at_most)}", value <= at_most
-        elif at_least is not None:
-            goal, met = f">= {_shown(at_least)}", value >= at_least
+        """Take in one result, and judge it as it was found; what is shown of it has digits enough to say the same."""
+        bound = at_least if at_most is None else at_most
+        if bound is None:
+            goal = met = None
+            value = _rounded(value, 0)
+        else:
+            goal = f"{'>=' if at_most is None else '<='} {_shown(bound)}"
+
+            def good(found: float) -> bool:
+                return found >= bound if at_most is None else found <= bound
+
+            met = good(value)
+            value = next((short for more in range(6) if good(short := _rounded(value, more)) == met), value)
         self.figures.append(Figure(name, value, unit, goal, met))
         told = f"{name}: {_shown(value)} {unit}".rstrip() + (
             f" (goal {goal}: {'met' if met else 'MISSED'})" if goal else ""
@@ -58,9 +72,9 @@ class Report:
         self.say(f"  {told}")
 
     def write(self, path: Path) -> None:
-        """Keep everything as a JSON list, the machine first."""
+        """Keep everything as a JSON list, the machine and the moment first."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures = [Figure("machine", machine()), *self.figures]
+        figures = [Figure("machine", machine()), Figure("measured", self.measured), *self.figures]
         path.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
 
     def show(self) -> None:
@@ -76,15 +90,19 @@ class Report:
             )
         self.console.print(table)
 
-    def put_into(self, page: Path) -> None:
-        """Replace the table of a Markdown page, which stands between two comments; raises ValueError without them."""
-        before, begin, rest = page.read_text(encoding="utf-8").partition(TABLE_BEGINS)
-        _, end, after = rest.partition(TABLE_ENDS)
+    def put_into(self, page: Path, place: str) -> None:
+        """Replace the table of a Markdown page that stands between the comments `place` and `/place`.
+
+        Raises ValueError if the page has none.
+        """
+        begins, ends = f"<!-- {place} -->", f"<!-- /{place} -->"
+        before, begin, rest = page.read_text(encoding="utf-8").partition(begins)
+        _, end, after = rest.partition(ends)
         if not end:
-            raise ValueError(f'{page} has no place for the table: "{TABLE_BEGINS}" and "{TABLE_ENDS}"')
+            raise ValueError(f'{page} has no place for the table: "{begins}" and "{ends}"')
         rows = [_row(figure) for figure in self.figures]
-        lines = ["", machine(), "", "| figure | value | goal |", "| --- | ---: | ---: |", *rows, ""]
-        page.write_text(before + begin + "\n".join(lines) + end + after, encoding="utf-8")
+        head = ["", f"{machine()}; {self.measured}", "", "| figure | value | goal |", "| --- | ---: | ---: |"]
+        page.write_text(before + begin + "\n".join([*head, *rows, ""]) + end + after, encoding="utf-8")
 
 
 def _row(figure: Figure) -> str:
@@ -108,5 +126,20 @@ def machine() -> str:
     )
 
 
+def _measured() -> str:
+    """When, and of which commit; where git does not know, the day alone."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    git = shutil.which("git")
+    if git is None:
+        return day
+    asked = [git, "describe", "--always", "--dirty= and changes", "--exclude=*"]
+    found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{day}, commit {found}" if found else day
+
+
+def _rounded(value: float, more: int) -> float:
+    return round(value, (2 if abs(value) < 100 else 0) + more)
+
+
 def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,g}"
+    return value if isinstance(value, str) else f"{value:,.9g}"

@@ -18,10 +18,11 @@ from tests.conftest import ROOT, free_port
 
 TOKENS = 2000
 ROUNDS, SECONDS = 8, 2
+QUICK = {"rounds": 1, "seconds": 1}
 PATH = "/api/v1/values.json"
 
 
-def measure(report: Report) -> None:
+def measure(report: Report, rounds: int = ROUNDS, seconds: int = SECONDS) -> None:
     """Throughput and latency, and their ratios."""
     now = datetime.now(UTC)
     push = KEYRING.make("home", "push", now)
@@ -49,13 +50,13 @@ def measure(report: Report) -> None:
         for url in urls.values():
             load(url, requests, 1)
         loads: dict[str, list[Load]] = {name: [] for name in urls}
-        for number in range(ROUNDS):
+        for number in range(rounds):
             start = number % len(urls)  # nobody is always the first, or always after the same one
             order = [*urls, *urls][start : start + len(urls)]
-            report.say(f"  round {number + 1} of {ROUNDS}: {', '.join(order)}")
+            report.say(f"  round {number + 1} of {rounds}: {', '.join(order)}")
             ask("POST", f"{product}/api/v1/live", push, live_post())
             for name in order:
-                loads[name].append(load(urls[name], requests, SECONDS))
+                loads[name].append(load(urls[name], requests, seconds))
     per_s = {name: median(found.per_s for found in runs) for name, runs in loads.items()}
     p50_ms = {name: median(found.p50_ms for found in runs) for name, runs in loads.items()}
     for name in urls:

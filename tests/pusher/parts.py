@@ -75,14 +75,14 @@ class Function:
         assert process.returncode == 0
         return out.decode().strip()
 
-    async def rows(self):
-        """Every row in history, oldest first."""
+    async def rows(self, site="home"):
+        """Every row in a site's history, oldest first."""
         from function.stores import open_store
 
         store = open_store(self.store)
         try:
             whole = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-            found = [archived.row async for archived in store.rows("home", *whole)]
+            found = [archived.row async for archived in store.rows(site, *whole)]
         finally:
             await store.close()
         return sorted(found, key=lambda row: row.measured_at)
