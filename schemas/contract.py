@@ -66,6 +66,8 @@ class Operation:
     """Statuses besides those that follow from scope and body."""
     query: Mapping[str, Any] = field(default_factory=dict)
     """Query parameters: name to JSON Schema; all are optional."""
+    or_else: str | None = None
+    """Another media type that a 200 may have, where the query asks for it."""
 
 
 OPERATIONS: dict[str, dict[str, Operation]] = {
@@ -109,6 +111,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
                 "resolution": {"type": "string", "enum": list(RESOLUTIONS), "default": "15m"},
                 "format": {"type": "string", "enum": ["json", "csv"], "default": "json"},
             },
+            "text/csv",
         )
     },
     "/api/v1/sites/{site}/chart.svg": {
@@ -237,10 +240,14 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 
 def _success(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any]
     if isinstance(operation.answer, str):
-        return {"description": "as asked", "content": {operation.answer: {}}}
-    reference = {"$ref": f"#/components/schemas/{operation.answer.__name__}"}
-    return {"description": "as asked", "content": {"application/json": {"schema": reference}}}
+        content = {operation.answer: {}}
+    else:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{operation.answer.__name__}"}}}
+    if operation.or_else:
+        content[operation.or_else] = {}
+    return {"description": "as asked", "content": content}
 
 
 def main() -> None:
