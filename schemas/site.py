@@ -63,7 +63,8 @@ class SettingsPut(Part):
 class Settings(SettingsPut):
     """Settings of a site as they are kept and shown."""
 
-    token_generation: int = Field(0, ge=0, lt=2**31, description="tokens of an older generation are refused")
+    token_generation: int = Field(0, ge=0, description="tokens of an older generation are refused")
+    """Unbounded here: deleting a site raises it, also where no token could be of the next one."""
 
 
 class Claim(Part):

@@ -31,6 +31,13 @@ def test_a_deleted_site_leaves_its_generation_raised_by_one_and_nothing_else():
     assert tombstone(site) == Site(settings=Settings(token_generation=4), deleted=True)
 
 
+def test_also_a_site_of_the_newest_generation_there_is_can_be_deleted_again_and_again():
+    newest = settled(SettingsPut(token_generation=2**31 - 1), Settings())
+    gone = tombstone(tombstone(Site(settings=newest)))
+    assert gone.settings.token_generation == 2**31 + 1
+    assert settled(SettingsPut(), gone.settings) == gone.settings
+
+
 def test_of_two_times_the_later_counts_and_one_that_is_missing_does_not():
     after = EPOCH + timedelta(seconds=1)
     assert later(EPOCH, after) == after == later(after, EPOCH)
