@@ -127,24 +127,31 @@ async def test_a_post_that_is_broken_off_while_it_waits_gives_its_place_back():
 async def test_looks_into_history_are_bounded_and_polls_are_not(server):
     """One who may read asks for a year a hundred times at once; another's wallbox hears of it as little as it can."""
     await server.post_live(METER)
-    may_read = asyncio.Event()
-    rows = server.application.sites.store.rows
+    may_read, at_work, most = asyncio.Event(), 0, 0
+    steps = server.application.days.steps
 
-    async def slow_rows(*arguments):
+    async def slow_steps(*arguments):
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
         await may_read.wait()
-        async for row in rows(*arguments):
-            yield row
+        try:
+            return await steps(*arguments)
+        finally:
+            at_work -= 1
 
-    server.application.sites.store.rows = slow_rows
+    server.application.days.steps = slow_steps
     read, path = server.token(scope="read"), "/api/v1/sites/home/history?resolution=1m"
-    waiting = [asyncio.ensure_future(server.call("GET", path, read)) for _ in range(64)]
-    while server.application._looks.posts < 64:  # noqa: ASYNC110 - it offers no event
+    chart = "/api/v1/sites/home/chart.svg"
+    waiting = [asyncio.ensure_future(server.call("GET", (path, chart)[number % 2], read)) for number in range(64)]
+    while server.application._looks.posts < 64 or at_work < 2:  # noqa: ASYNC110 - it offers no event
         await asyncio.sleep(0.01)
     assert await statuses(server, [server.call("GET", path, read) for _ in range(5)]) == [503] * 5
     assert (await server.call("GET", "/api/v1/values.json", read))[0] == 200
     assert (await server.call("POST", "/api/v1/live", server.token(), server.live(METER)))[0] == 200
     may_read.set()
     assert await statuses(server, waiting) == [200] * 64
+    assert most == 2, "two at a time"
     assert server.application._looks.posts == 0
 
 

@@ -1,11 +1,14 @@
 """Copies in front of the store: never older than what this instance wrote, and an index that moves once a minute."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 from function.sites import Sites
 from function.stores import StoreUnavailable
 from schemas.site import Site
+from tests.function.conftest import serving
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -77,3 +80,25 @@ async def test_a_change_that_changes_nothing_writes_nothing(store):
     watched = Watched(store)
     copy = await Sites(watched).change("home", lambda site, _exists: site, NOON)
     assert (copy.site, watched.summaries) == (Site(), [])
+
+
+async def test_a_token_revoked_at_one_instance_is_refused_by_every_other_within_a_minute(store, monkeypatch):
+    later_s = 0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later_s)
+    monkeypatch.setattr("function.sites.time", clock)  # theirs alone: the event loop keeps its own
+    async with serving(store) as one, serving(store) as other:
+        push, read, admin = (one.token(scope=scope) for scope in ("push", "read", "admin"))
+        meter = {"energy_meters": {"0": {"grid_power_w": 1}}}
+
+        async def answers(server):
+            tries = [server.call("GET", "/api/v1/whoami", token) for token in (push, read, admin)]
+            tries += [server.call("GET", "/api/v1/values.json", read), server.call("GET", "/api/v1/sites/home", read)]
+            tries += [server.call("POST", "/api/v1/live", push, server.live(meter))]
+            return {status for status, _, _ in await asyncio.gather(*tries)}
+
+        await one.post_live(meter)
+        assert await answers(one) == await answers(other) == {200}
+        assert (await one.call("PUT", "/api/v1/sites/home", admin, {"token_generation": 1}))[0] == 200
+        assert await answers(one) == {401}
+        later_s = 60
+        assert await answers(other) == {401}
