@@ -13,6 +13,7 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.history import History, Violation, read_history, write_history
 from tests.faults.plan import FAULTS, faults_of
+from tests.faults.recovery_rules import given_up
 from tests.faults.run import run
 from tests.faults.world import running
 
@@ -92,7 +93,8 @@ def summary(history: History) -> str:
     spoiled = sum(event.event == "rpc spoiled" for event in history.events)
     slowest_s = max((it.completed_s - it.invoked_s for it in history.operations), default=0)
     told = ", ".join(f"{count} x {status}" for status, count in sorted(by_status.items()))
-    return f"{len(history.operations)} operations ({told}), slowest {slowest_s:.1f} s, {spoiled} RPCs spoiled"
+    ended = f"slowest {slowest_s:.1f} s, {len(given_up(history))} given up by their own timeout"
+    return f"{len(history.operations)} operations ({told}), {ended}, {spoiled} RPCs spoiled"
 
 
 def _counted(violations: list[Violation]) -> str:
@@ -113,7 +115,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many times, each with a new seed (default 1)")
     parser.add_argument("--before-s", type=float, default=2, help="seconds of load before the fault (default 2)")
     parser.add_argument("--fault-s", type=float, default=8, help="seconds that the fault lasts (default 8)")
-    parser.add_argument("--after-s", type=float, default=3, help="seconds of load after it, at least (default 3)")
+    parser.add_argument("--after-s", type=float, default=3, help="seconds of load once all is well again (default 3)")
     parser.add_argument("--out", type=Path, help="where the history goes (default build/faults/FAULT-STORE-SEED.jsonl)")
     parser.add_argument("--logs", type=Path, help="a folder for what the processes said")
     parser.add_argument("--check", type=Path, metavar="FILE", help="judge a history that was kept; starts nothing")

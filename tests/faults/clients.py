@@ -55,6 +55,7 @@ class Clients:
         self._stopping = False
         self._session: aiohttp.ClientSession | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._under_way: dict[int, Operation] = {}
         self.on_answer: Callable[[Operation], None] = lambda _: None
 
     def now_ms(self) -> int:
@@ -64,6 +65,10 @@ class Clients:
     def at_s(self) -> float:
         """Seconds since the run began."""
         return round(time.monotonic() - self._began_s, 4)
+
+    def waits_since(self, at_s: float) -> bool:
+        """Whether something that was asked before this time has not been answered."""
+        return any(it.invoked_s < at_s for it in self._under_way.values())
 
     def note(self, event: str, detail: str = "") -> None:
         """Put an event into the history."""
@@ -233,6 +238,7 @@ class Clients:
     ) -> Any:
         """Make the request; fill in how it went."""
         operation.invoked_s, operation.now_ms = self.at_s(), self.now_ms()
+        self._under_way[id(operation)] = operation
         if body is not None:
             operation.sent_ms = operation.now_ms
             body = {**body, "sent_at": text(operation.sent_ms)}
@@ -277,6 +283,7 @@ class Clients:
         return self._tokens[scope, client]
 
     def _add(self, operation: Operation) -> None:
+        self._under_way.pop(id(operation), None)
         self.history.operations.append(operation)
         self.on_answer(operation)
 

@@ -26,6 +26,9 @@ READERS = 2
 ROWS = 360
 """Rows of a pusher: a minute each, in a stretch of the last day that no other pusher writes to."""
 
+LONGER_THAN_A_CALL_S = 5.5
+"""The function gives a call of its store 5 s."""
+
 METER = "energy_meters/0"
 VALUES_PER_PUSHER = 200_000
 RENEWED = 1000
@@ -42,6 +45,10 @@ class Fault:
     rpcs: dict[str, object] = field(default_factory=dict)
     """What the proxy before Firestore does meanwhile."""
     clocks_s: tuple[float, float] = (0.0, 0.0)
+    hangs: bool = False
+    """Calls of the store hang until the function gives them up by its own timeout."""
+    at_least_s: float = 0.0
+    """It lasts at least so long, however short the rest is."""
     stale_after_s: int = 2
     loses_data: bool = False
     stops_instances: bool = False
@@ -69,12 +76,23 @@ FAULTS = {
             "latency-30s",
             "each RPC takes 30 s more: given up long before, it takes effect later all the same",
             rpcs={"delay_s": 30.0},
+            hangs=True,
         ),
         Fault("cut", "the connection to the store is cut and refused"),
-        Fault("freeze", "the store stands still: connections stay, nothing is answered"),
-        Fault("restart", "the store is killed and started again with its data, every version new"),
-        Fault("wipe", "the store is killed under load and started empty", loses_data=True),
-        Fault("locked", "another process holds the file's lock", ("sqlite",)),
+        Fault(
+            "freeze", "the store stands still: connections stay, nothing is answered", hangs=True,
+            at_least_s=LONGER_THAN_A_CALL_S,
+        ),
+        Fault(
+            "restart",
+            "the store is killed, with RPCs on their way to it and back, and started again with its data, every "
+            "version new",
+        ),
+        Fault("wipe", "the store is killed while it works and started empty", loses_data=True),
+        Fault(
+            "locked", "another process holds the file's lock", ("sqlite",), hangs=True,
+            at_least_s=LONGER_THAN_A_CALL_S,
+        ),
         Fault("sigterm", "one instance after the other gets SIGTERM and is started again", BOTH, stops_instances=True),
         Fault("crash", "one instance after the other is killed and started again", BOTH, stops_instances=True),
         Fault("skew", "clocks 50 s ahead and 50 s behind", BOTH, clocks_s=(50, -50), stale_after_s=60),
@@ -195,6 +213,6 @@ def looks(seed: int, instance: int, reader: int, *, at_midnight: bool) -> Iterat
     rng = random.Random(f"{seed} look {instance} {reader}")
     while True:
         what = rng.choices(
-            ["values", "site", "info", "history", "days", "sites"], [10, 8, 1, 3, 8 if at_midnight else 1, 1]
+            ["values", "site", "info", "history", "days", "sites"], [10, 7, 4, 4, 8 if at_midnight else 1, 1]
         )[0]
         yield Look(what, rng.uniform(0, 0.08), rng.randrange(PUSHERS))

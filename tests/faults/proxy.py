@@ -1,17 +1,17 @@
 """Stands between the function and Firestore's emulator and spoils RPCs: late, or with an error, before or after them.
 
 A process of its own: `python -m tests.faults.proxy PORT UPSTREAM SEED`. Each line of JSON on stdin replaces what it
-does ({"share", "codes", "when", "delay_s"}; {} lets everything through, also what is being held back); each RPC that it
-spoils is told as a line on stdout. It forwards bytes and knows nothing of what they mean. An RPC that its caller has
-given up goes on to the store all the same, as it may on a real network.
+does to RPCs that come after it (`Mischief`; {}: nothing); one that is late already stays late. Each RPC that it spoils
+is told as a line on stdout. It forwards bytes and knows nothing of what they mean. An RPC that its caller has given up
+goes on to the store all the same, as it may on a real network.
 """
 
 import asyncio
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,9 @@ class Mischief:
     when: list[str] = field(default_factory=list)
     """`before`: the store never hears of it; `after`: it took effect, and the answer is lost."""
     delay_s: float = 0.0
-    """Added to each RPC, on its way there or on its way back."""
+    """Added to each RPC, by turns on its way there and on its way back."""
+    closed: bool = False
+    """Nothing more reaches the store; that nothing is there any more is told as `{"quiet": true}`."""
 
 
 class Spoiled(Exception):
@@ -51,13 +53,20 @@ class Proxy(grpc.GenericRpcHandler):
     def __init__(self, upstream: grpc.aio.Channel, seed: str) -> None:
         self._upstream, self._random = upstream, random.Random(seed)
         self._mischief = Mischief()
-        self._changed = asyncio.Event()
+        self._turns: Counter[str] = Counter()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._at_store: set[asyncio.Task[list[bytes]]] = set()
 
-    def become(self, mischief: Mischief) -> None:
-        """Do this from now on; what was held back goes on at once."""
+    async def become(self, mischief: Mischief) -> None:
+        """Do this from now on."""
         self._mischief = mischief
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if not mischief.closed:
+            self._open.set()
+            return
+        self._open.clear()
+        await asyncio.gather(*self._at_store, return_exceptions=True)
+        print(json.dumps({"quiet": True}), flush=True)
 
     def service(self, details: Any) -> Any:
         """gRPC asks who handles a method: we do, each, as a stream of bytes in and out."""
@@ -82,26 +91,35 @@ class Proxy(grpc.GenericRpcHandler):
         mischief = self._mischief
         code = self._random.choice(mischief.codes) if self._random.random() < mischief.share else None
         when = self._random.choice(mischief.when) if code else ""
-        there = self._random.choice([True, False])
-        if code or mischief.delay_s:
-            told = {"rpc": method.rpartition("/")[2], "code": code, "when": when, "delay_s": mischief.delay_s}
-            print(json.dumps(told), flush=True)
-        if there:
-            await self._hold(mischief.delay_s)
+        delay_s = mischief.delay_s
+        late_there = self._turns[method] % 2 == 0
+        self._turns[method] += 1
+        if code or delay_s:
+            told = {"rpc": method.rpartition("/")[2], "code": code, "when": when, "delay_s": delay_s}
+            print(json.dumps({**told, "late": "there" if late_there else "back"}), flush=True)
+        if delay_s and late_there:
+            await asyncio.sleep(delay_s)
         if code and when == "before":
             raise Spoiled(code)
-        call = self._upstream.stream_stream(method)(_each(requests), metadata=metadata, timeout=UPSTREAM_TIMEOUT_S)
-        answers = [answer async for answer in call]
-        if not there:
-            await self._hold(mischief.delay_s)
+        answers = await self._asked(method, requests, metadata)
+        if delay_s and not late_there:
+            await asyncio.sleep(delay_s)
         if code:
             raise Spoiled(code)
         return answers
 
-    async def _hold(self, delay_s: float) -> None:
-        if delay_s:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), delay_s)
+    async def _asked(self, method: str, requests: list[bytes], metadata: Any) -> list[bytes]:
+        """What the store answers."""
+        await self._open.wait()
+        call = self._upstream.stream_stream(method)(_each(requests), metadata=metadata, timeout=UPSTREAM_TIMEOUT_S)
+        asking = asyncio.create_task(_all(call))
+        self._at_store.add(asking)
+        asking.add_done_callback(self._at_store.discard)
+        return await asking
+
+
+async def _all(answers: AsyncIterator[bytes]) -> list[bytes]:
+    return [answer async for answer in answers]
 
 
 async def _each(requests: list[bytes]) -> AsyncIterator[bytes]:
@@ -120,7 +138,7 @@ async def main(port: str, upstream: str, seed: str) -> None:
         commands = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
         while line := await commands.readline():
-            proxy.become(Mischief(**json.loads(line)))
+            await proxy.become(Mischief(**json.loads(line)))
         await server.stop(0)
 
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tests.faults.checker import RECOVERED_WITHIN_S
 from tests.faults.clients import SITE, Clients
 from tests.faults.history import Event, History, Operation
-from tests.faults.plan import FAULTS, INSTANCES, header_of
+from tests.faults.plan import FAULTS, header_of
+from tests.faults.recovery_rules import RECOVERED_WITHIN_S, wanted
 from tests.faults.world import World
 
 __all__ = ["run"]
@@ -15,14 +15,26 @@ __all__ = ["run"]
 REST_S = 1.1
 """After it no copy is older than what was last acknowledged."""
 BEFORE_MIDNIGHT_S = 2.0
+LANDED_S = 0.5
+"""After it the last RPC that was late has reached the store."""
 
 Say = Callable[[str], None]
 
 
 async def run(
-    world: World, fault_name: str, seed: int, load_s: tuple[float, float, float], say: Say, site: str = SITE
+    world: World,
+    fault_name: str,
+    seed: int,
+    load_s: tuple[float, float, float],
+    say: Say,
+    site: str = SITE,
+    *,
+    until_landed: bool = True,
 ) -> History:
-    """The history of one fault; `load_s`: before, in and after it."""
+    """The history of one fault; `load_s`: before and in it, and when all is well again.
+
+    `until_landed`: the load goes on until the RPCs that the fault made late have reached the store.
+    """
     fault = FAULTS[fault_name]
     now = datetime.now(UTC)
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
@@ -31,7 +43,7 @@ async def run(
     await asyncio.to_thread(world.start, tuple(ahead_s + clock_s for clock_s in fault.clocks_s))
     clients = Clients(header_of(seed, fault, world.kind, list(load_s)), world.urls, ahead_s=ahead_s, site=site)
     recovered = asyncio.Event()
-    wanted = _wanted(clients.history)
+    missing = wanted(clients.history.header)
     try:
         await clients.open()
         clients.start()
@@ -39,23 +51,25 @@ async def run(
         await asyncio.sleep(load_s[0])
         clients.note("fault begins")
         say(f"  {clients.at_s():.0f} s: it begins, after {len(clients.history.operations)} operations")
-        await world.suffer(fault, load_s[1], lambda event, detail: clients.note(event, detail))
+        await world.suffer(fault, max(load_s[1], fault.at_least_s), lambda event, detail: clients.note(event, detail))
         clients.note("fault ends")
         ended_s = clients.at_s()
         say(f"  {ended_s:.0f} s: it is over, after {len(clients.history.operations)} operations")
 
         def watch(operation: Operation) -> None:
             if operation.status == 200 and operation.invoked_s >= ended_s:
-                wanted.discard((operation.op, operation.instance))
-            if not wanted:
+                missing.discard((operation.op, operation.instance))
+            if not missing and not clients.waits_since(ended_s):
                 recovered.set()
 
         clients.on_answer = watch
-        await asyncio.sleep(load_s[2])
         try:
-            await asyncio.wait_for(recovered.wait(), RECOVERED_WITHIN_S - load_s[2])
+            await asyncio.wait_for(recovered.wait(), RECOVERED_WITHIN_S)
+            say(f"  {clients.at_s():.0f} s: all is well again")
         except TimeoutError:
-            say(f"  not recovered after {RECOVERED_WITHIN_S:g} s: {sorted(wanted)}")
+            say(f"  not recovered after {RECOVERED_WITHIN_S:g} s: {sorted(missing)}")
+        landed_s = ended_s + float(fault.rpcs.get("delay_s", 0)) + LANDED_S if until_landed else 0
+        await asyncio.sleep(max(load_s[2], landed_s - clients.at_s()))
         await clients.stop()
         await asyncio.sleep(REST_S)
         await asyncio.gather(*clients.look_at_last())
@@ -67,14 +81,3 @@ async def run(
         what = f"{spoiled['rpc']} {spoiled['code'] or ''} {spoiled['when']} {spoiled['delay_s']:g} s"
         clients.history.events.append(Event("rpc spoiled", at_s, what))
     return clients.history
-
-
-def _wanted(history: History) -> set[tuple[str, int]]:
-    """What each instance must do again before the run may end."""
-    clocks_s = history.header.clocks_s
-    return {
-        (op, instance)
-        for op in ("live", "readings", "site")
-        for instance in range(INSTANCES)
-        if op == "site" or abs(clocks_s[instance]) <= 60
-    }

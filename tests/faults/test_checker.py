@@ -34,7 +34,12 @@ def site(at_s, value, *, instance=0, since_s=None, withdrawn=False, **more):
 
 
 def values(at_s, value, *, instance=0, **more):
-    return operation("values", f"reader-{instance}", instance, at_s, status=200, seen={"inverters/0": value}, **more)
+    seen = {} if value is None else {"inverters/0": value}
+    return operation("values", f"reader-{instance}", instance, at_s, **{"status": 200, "seen": seen, **more})
+
+
+def unavailable(at_s, *, op="values", **more):
+    return operation(op, "reader-0", 0, at_s, **{"status": 503, "problem": "x", "retry_after": True, **more})
 
 
 def archive(at_s, *rows, pusher="pusher-0"):
@@ -55,16 +60,31 @@ def good():
         readings(12, (3, 240), instance=1),
         site(20, 14, since_s=12),
         site(20, 14, since_s=12, instance=1),
+        *(values(20, 14, instance=instance) for instance in (0, 1)),
+        *(operation("info", "reader-0", instance, 20, status=200, seen={}) for instance in (0, 1)),
+        *(operation("history", "reader-0", instance, 20, status=200, span_ms=[0, 0], seen={}) for instance in (0, 1)),
         operation("days", "last", 0, 21, status=200, final=True, seen={"2026-11-22": 10.0}),
         archive(22, (0, 60), (1, 120), (2, 180), (3, 240)),
     ]
 
 
-def rules(*more, without=(), header=None, events=None):
-    operations = [it for index, it in enumerate(good()) if index not in without]
+def rules(*more, without=lambda _: False, header=None, events=None):
+    operations = [it for it in good() if not without(it)]
     header = header or Header(0, "contention", "firestore")
     events = [Event("fault begins", 5), Event("fault ends", 10)] if events is None else events
     return [found.rule for found in check(History(header, events, [*operations, *more]))]
+
+
+def seen_last(it):
+    return it.op in ("site", "values") and it.invoked_s == 20
+
+
+def rows_last(it):
+    return it.op == "archive"
+
+
+def totals_last(it):
+    return it.op == "days"
 
 
 def test_a_good_history_holds():
@@ -97,6 +117,13 @@ BAD = {
     "a value with another's time": (site(21, 14, since_s=13), "invented"),
     "withdrawn by nobody": (site(21, 14, since_s=12, withdrawn=True), "invented"),
     "a number older than it may be": (values(100, 14), "stale"),
+    "a fresh device is missing in what the wallbox is told": (values(21, None), "missing"),
+    "the wallbox is told 503 though all is fresh and well": (unavailable(21), "unavailable"),
+    "the wallbox is told nothing though all is fresh and well": (
+        unavailable(21, status=None, problem="reset"),
+        "unavailable",
+    ),
+    "the wallbox is told 503 although its devices are known": (unavailable(21, op="info"), "unavailable"),
     "an answer that the contract does not know": (live(13, 15, status=500, problem="x"), "contract"),
     "503 that does not say when to come again": (live(13, 15, status=503, problem="x"), "contract"),
     "clocks that agree are called skewed": (live(13, 15, status=422, problem="x/clock-skew"), "contract"),
@@ -135,14 +162,52 @@ def test_a_device_that_was_described_bears_its_name():
     described = live(13, 15, described={"inverters/0": "Roof"})
     look = operation("info", "last", 1, 20, status=200, final=True, seen={"inverters/0": "Roof"})
     now_15 = [site(20, 15, since_s=13, instance=instance) for instance in (0, 1)]
-    assert rules(described, look, *now_15, without=(8, 9)) == []
-    assert rules(described, replace(look, seen={}), *now_15, without=(8, 9)) == ["missing"]
+    now_15 += [values(20, 15, instance=instance) for instance in (0, 1)]
+    assert rules(described, look, *now_15, without=seen_last) == []
+    assert rules(described, replace(look, seen={}), *now_15, without=seen_last) == ["missing"]
 
 
 def test_what_was_withdrawn_is_shown_no_more():
     withdrawal = live(20.5, None)
     assert rules(withdrawal, site(21, 14, since_s=12, withdrawn=True)) == []
     assert rules(withdrawal, values(21, 14)) == ["went back"]
+
+
+NONE_IS_FRESH = {
+    "all are older than they may be": (unavailable(100), values(100, None)),
+    "they may be by the time of the answer": (unavailable(70, took_s=4), values(70, None, took_s=4)),
+    "they are withdrawn": (live(20.5, None), unavailable(21), values(21, None)),
+    "they may be withdrawn, for that was not answered": (
+        live(20.5, None, status=None, problem="ServerDisconnectedError"),
+        unavailable(21),
+        values(21, None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NONE_IS_FRESH)
+def test_where_nothing_is_fresh_the_wallbox_is_rightly_told_nothing(name):
+    header = Header(0, "crash", "firestore", stops_instances=True)
+    assert rules(*NONE_IS_FRESH[name], header=header) == []
+
+
+def test_without_its_grid_meter_the_wallbox_is_rightly_told_503():
+    fresh_until_30_s = live(20.5, 15, devices={"energy_meters/0": [NOON_MS - 30_000, 15]})
+    assert rules(fresh_until_30_s, unavailable(21)) == ["unavailable"]
+    assert rules(fresh_until_30_s, values(21, 14)) == ["missing"]
+    assert rules(fresh_until_30_s, unavailable(31)) == []
+
+
+def test_the_wallbox_may_be_told_503_until_all_is_at_rest():
+    for lived_through in (unavailable(6), unavailable(19.5), unavailable(20.2)):
+        hangs = operation("sites", "reader-1", 1, 9, took_s=11.5, status=200)
+        assert rules(lived_through, hangs) == []
+
+
+@pytest.mark.parametrize("op", ["values", "info", "site", "history", "live", "readings"])
+def test_whatever_does_not_come_back_is_found(op):
+    found = rules(without=lambda it: it.op == op and it.instance == 1 and it.invoked_s >= 10)
+    assert "recovery" in found
 
 
 def test_what_was_not_answered_may_have_happened_or_not():
@@ -156,8 +221,8 @@ def test_a_row_may_be_replaced_but_not_by_what_was_there_before():
     again = replace(readings(14, (3, 300), instance=1))
     ends = archive(23, (0, 60), (1, 120), (2, 180), (3, 300))
     whole = operation("days", "last", 0, 24, status=200, final=True, seen={"2026-11-22": 11.0})
-    assert rules(again, ends, whole, without=(10, 11)) == []
-    assert "invented" in rules(again, without=(10,))
+    assert rules(again, ends, whole, without=lambda it: rows_last(it) or totals_last(it)) == []
+    assert "invented" in rules(again, without=totals_last)
 
 
 def test_the_other_instance_may_lag_by_a_copys_second_and_a_call():
@@ -175,8 +240,12 @@ def test_what_the_store_forgets_by_design_is_not_held_against_the_service():
     events = [Event("fault begins", 5), Event("data lost", 10), Event("fault ends", 10)]
     ends = archive(22, (2, 180), (3, 240))
     whole = operation("days", "last", 0, 21, status=200, final=True, seen={"2026-11-22": 7.0})
-    assert rules(ends, whole, without=(10, 11), header=header, events=events) == []
-    assert "lost" in rules(archive(22, (2, 180)), whole, without=(10, 11), header=header, events=events)
+
+    def last(it):
+        return rows_last(it) or totals_last(it)
+
+    assert rules(ends, whole, without=last, header=header, events=events) == []
+    assert "lost" in rules(archive(22, (2, 180)), whole, without=last, header=header, events=events)
 
 
 def test_a_history_is_the_same_after_it_was_kept(tmp_path):

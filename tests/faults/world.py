@@ -1,9 +1,11 @@
 """The real parts, each a process, and what can be done to them: the store (Firestore's emulator behind the proxy, or
 one SQLite file) and two instances of the function.
 
-Firestore's emulator keeps everything in memory. `restart` therefore takes its data along by the emulator's own export,
-while nobody can reach it; `wipe` does not, and then only what is acknowledged afterwards can be held against the
-service.
+Firestore's emulator keeps everything in memory. `restart` therefore takes its data along by the emulator's own export.
+What the emulator acknowledged after the export would be lost by our own doing: so the proxy keeps all answers back
+meanwhile, and when both are killed there are RPCs that never reached the store and RPCs that took effect unheard.
+`wipe` kills the emulator while it works and takes nothing along, and then only what is acknowledged afterwards can be
+held against the service.
 """
 
 import asyncio
@@ -33,6 +35,9 @@ __all__ = ["World", "running"]
 BIN = Path(sys.executable).parent
 PROJECT = "faults"
 STOP_WITHIN_S = 30
+HELD_S = 30.0
+"""Longer than any call of the function, and than an export takes."""
+HEARD_WITHIN_S = 20
 DOWN_S = 0.3
 """How long an instance is gone before it is started again."""
 
@@ -61,8 +66,7 @@ class World:
     @property
     def spoiled(self) -> list[dict[str, Any]]:
         """What the proxy has done to RPCs so far."""
-        told = self._folder / "proxy.jsonl"
-        return [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+        return [it for it in self._told() if "rpc" in it]
 
     def start(self, clocks_s: tuple[float, ...] = (0.0, 0.0)) -> None:
         """Start what does not run yet; an instance whose clock is to differ starts anew."""
@@ -136,21 +140,26 @@ class World:
         os.killpg(self._emulator.pid, signal.SIGCONT)
 
     async def _restart(self, for_s: float, note: Note) -> None:
-        """The proxy goes first: what the emulator takes while it exports would be lost by our own doing."""
         assert self._proxy
         assert self._emulator
-        _kill(self._proxy)
+        before = len(self._told())
+        self._tell_proxy({"delay_s": HELD_S})
+        for way in ("there", "back"):
+            await self._hear(before, {"rpc": "Commit", "late": way})
+        self._tell_proxy({"delay_s": HELD_S, "closed": True})
+        await self._hear(before, {"quiet": True})
         exported = await asyncio.to_thread(self._export)
-        _kill(self._emulator)
         note("store killed", "")
+        _kill(self._proxy)
+        _kill(self._emulator)
         await asyncio.sleep(for_s)
         await asyncio.to_thread(self._start_emulator, exported)
         await asyncio.to_thread(self._start_proxy)
 
     async def _wipe(self, for_s: float, note: Note) -> None:
         assert self._emulator
-        _kill(self._emulator)
         note("store killed", "")
+        _kill(self._emulator)
         await asyncio.sleep(for_s)
         await asyncio.to_thread(self._start_emulator)
         note("data lost", "")
@@ -218,6 +227,18 @@ class World:
                 sys.executable, "-m", "tests.faults.proxy", *map(str, words), stdin=subprocess.PIPE, stdout=told
             )
         wait_for_port(self._proxy_port, self._proxy)
+
+    def _told(self) -> list[dict[str, Any]]:
+        """What the proxies of this world have said, line by line; the last one may be on its way."""
+        told = self._folder / "proxy.jsonl"
+        whole = told.read_text().rpartition("\n")[0] if told.exists() else ""
+        return [json.loads(line) for line in whole.splitlines()]
+
+    async def _hear(self, since: int, wanted: dict[str, Any]) -> None:
+        """Wait until the proxy has said this after so many other lines."""
+        async with asyncio.timeout(HEARD_WITHIN_S):
+            while not any(wanted.items() <= it.items() for it in self._told()[since:]):  # noqa: ASYNC110 - a process
+                await asyncio.sleep(0.02)
 
     def _tell_proxy(self, mischief: dict[str, object]) -> None:
         assert self._proxy
