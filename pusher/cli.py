@@ -217,40 +217,30 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Also over a file, or if a device fails.")] = False,
 ) -> None:
     """Ask for the cloud and the devices, try each at once, and write a commented configuration."""
-    from pusher import wizard
+    from pusher import questions, wizard
     from pusher.tables import readings_table, show
 
     if out.exists() and not force:
         raise _fail(f"{out} exists already; name another file with --out, or write over it with --force")
-    url = url or typer.prompt("Where is the cloud function (https://...)")
-    if token_file is None:
-        token_file = out.parent.absolute() / "token"
-        if not token_file.exists():
-            _write_secret(token_file, typer.prompt("The push token", hide_input=True))
+    folder = out.parent
     try:
-        answers = wizard.Answers(url, token_file.absolute(), pusher, state_dir, run_dir)
-        for text in device or ():
-            answers.devices.append(wizard.parse_device(text, out.parent))
-        if device:
-            for one in answers.devices:
-                read = asyncio.run(wizard.try_device(answers, one, out.parent, _quiet_log()))
-                show(readings_table(read))
-                if read[0].error and not force:
-                    raise _fail("a device cannot be read; correct it, or write the file all the same with --force")
-        else:
-            wizard.ask(answers, out.parent, _quiet_log(), prompt=typer.prompt, say=show)
+        devices = wizard.parse_devices(device or (), folder)
+        wizard.judged_answers(wizard.Answers("", out, None, pusher, state_dir, run_dir), folder)
+        answers = questions.ask_cloud(url, token_file, folder, typer.prompt, force=force)
+        answers.pusher, answers.state_dir, answers.run_dir, answers.devices = pusher, state_dir, run_dir, devices
+        for one in devices:
+            read = asyncio.run(wizard.try_device(one, folder, _quiet_log()))
+            show(readings_table([read]))
+            if read.error and not force:
+                raise _fail("a device cannot be read; correct it, or write the file all the same with --force")
+        if not devices:
+            questions.ask_devices(answers, folder, _quiet_log(), typer.prompt)
         if not answers.devices:
-            raise _fail("no device, no configuration")
+            raise _fail("no device, no configuration: nothing was written")
         wizard.write_configuration(answers, out)
-    except (Mistakes, ValueError) as error:
+    except ValueError as error:
         raise _fail(str(error)) from None
     typer.echo(f'wrote {out}; try it with "nrgkick-pusher check --online", then "nrgkick-pusher run"')
-
-
-def _write_secret(path: Path, token: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(token.strip() + "\n")
 
 
 SIMULATED = """\

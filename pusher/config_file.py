@@ -21,7 +21,7 @@ from schemas.document import Part
 from schemas.problem import FieldError, explain, nearest
 from schemas.site import Name
 
-__all__ = ["CommonOptions", "FileOptions", "default_path", "load_config"]
+__all__ = ["CommonOptions", "FileOptions", "default_path", "judge", "load_config"]
 
 Place = tuple[str | int, ...]
 
@@ -54,7 +54,11 @@ def default_path() -> Path:
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and judge a configuration; raises Mistakes with everything that is wrong in it."""
-    written: Written = read_yaml(path) if environment is None else read_yaml(path, environment)
+    return judge(read_yaml(path) if environment is None else read_yaml(path, environment), path.parent)
+
+
+def judge(written: Written, folder: Path) -> Config:
+    """Judge what stands, or is to stand, in a file in `folder`; raises Mistakes with everything that is wrong in it."""
     mistakes: list[Mistake] = list(written.mistakes)
     data = written.data
     if not isinstance(data, dict):
@@ -73,7 +77,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     entries = data.get("devices")
     for position, entry in enumerate(entries if isinstance(entries, list) else ()):
         if isinstance(entry, dict):
-            judged = _Device(written, path.parent, ("devices", position), entry)
+            judged = _Device(written, folder, ("devices", position), entry)
             mistakes += judged.mistakes
             if judged.device is not None:
                 devices.append(judged.device)

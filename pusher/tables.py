@@ -12,7 +12,7 @@ from pusher.config import role_title
 from pusher.readers import Device
 from pusher.templates import Template
 
-__all__ = ["readings_table", "show", "status_tables", "template_list", "template_page"]
+__all__ = ["readings_table", "show", "show_text", "status_tables", "template_list", "template_page"]
 
 
 def show(*tables: RenderableType) -> None:
@@ -22,6 +22,11 @@ def show(*tables: RenderableType) -> None:
         console = Console(width=160)
     for table in tables:
         console.print(table)
+
+
+def show_text(text: str) -> None:
+    """Print a text that may come from elsewhere: as it is, without what a terminal would take for a command."""
+    Console().print(_plain_lines(text), highlight=False, soft_wrap=True)
 
 
 def _plain(text: object) -> str:

@@ -1,25 +1,44 @@
-"""`nrgkick-pusher init`: asks for the cloud and the devices, tries each at once, writes the configuration.
+"""What `nrgkick-pusher init` writes: a commented configuration made of answers, each judged before anything is written.
 
-Everything that it asks can be given as an option, so that a script needs no answers. Writes a token to a file of its
-own, readable by its owner alone, and never into the configuration.
+The configuration may hold a device's password, so it is its owner's alone; the token is in a file of its own. What is
+wrong is told by what to correct, never by the line of a file that is not there yet.
 """
 
-import asyncio
 import json
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pusher.config import ROLES, Config
-from pusher.config_file import load_config
+from pydantic import SecretStr, ValidationError
+
+from pusher.config import ROLES, Cloud, Config
+from pusher.config_file import judge
 from pusher.config_schema import config_schema
 from pusher.once import read_config
+from pusher.readers import Device
 from pusher.state_log import StateLog
-from pusher.templates import Template, TemplateError, load_template, template_names
-from pusher.yaml_lines import Mistakes
+from pusher.templates import Template, TemplateError, load_template
+from pusher.yaml_lines import Mistakes, parse_yaml
+from schemas.problem import explain
 
-__all__ = ["Answers", "DeviceAnswer", "ask", "configuration", "parse_device", "try_device", "write_configuration"]
+__all__ = [
+    "Answers",
+    "DeviceAnswer",
+    "configuration",
+    "judged_answers",
+    "judged_token",
+    "judged_url",
+    "load_one",
+    "parse_device",
+    "parse_devices",
+    "try_device",
+    "typed",
+    "write_configuration",
+]
 
 SCHEMA_FILE = "pusher.schema.json"
 
@@ -41,10 +60,23 @@ class Answers:
 
     url: str
     token_file: Path
+    token: str | None = None
+    """To be written to `token_file` with the configuration; None: it is there."""
     pusher: str | None = None
     state_dir: Path | None = None
     run_dir: Path | None = None
     devices: list[DeviceAnswer] = field(default_factory=list)
+
+
+def parse_devices(texts: Sequence[str], folder: Path | None = None) -> list[DeviceAnswer]:
+    """The devices of the command line; raises ValueError, also for one that is given twice."""
+    devices: list[DeviceAnswer] = []
+    for text in texts:
+        device = parse_device(text, folder)
+        if any((other.role, other.index) == (device.role, device.index) for other in devices):
+            raise ValueError(f"{device.role}:{device.index} is given twice; give one of them another index")
+        devices.append(device)
+    return devices
 
 
 def parse_device(text: str, folder: Path | None = None) -> DeviceAnswer:
@@ -102,23 +134,29 @@ def configuration(answers: Answers) -> str:
         "",
         "# The cloud function, and the file that holds the push token for this site.",
         f"cloud: {{url: {_text(answers.url)}, token_file: {_text(str(answers.token_file))}}}",
-    ]
-    if answers.pusher:
-        lines += ["# This pusher's name within the site.", f"pusher: {answers.pusher}"]
-    if answers.state_dir:
-        lines += ["# Rows wait here until the cloud has stored them.", f"state_dir: {_text(str(answers.state_dir))}"]
-    if answers.run_dir:
-        lines += ["# pusher.sock, for a proxy and for status.", f"run_dir: {_text(str(answers.run_dir))}"]
-    lines += [
+        *_head(answers),
         "# A power that moves by more than dead_band_w is posted at once; heartbeat is the longest silence.",
         "live: {dead_band_w: 20, heartbeat: 20s}",
         "# History: a row of means every minute, sent every five; bounded on disk.",
         "archive: {every: 60s, send_every: 5m, max_bytes: 100MB, max_age: 30d}",
-        "devices:",
+        *_devices(answers),
     ]
-    for device in answers.devices:
-        lines += _device_lines(device)
     return "\n".join(lines) + "\n"
+
+
+def _devices(answers: Answers) -> list[str]:
+    return ["devices:", *(line for device in answers.devices for line in _device_lines(device))]
+
+
+def _head(answers: Answers) -> list[str]:
+    lines: list[str] = []
+    if answers.pusher:
+        lines += ["# This pusher's name within the site.", f"pusher: {_text(answers.pusher)}"]
+    if answers.state_dir:
+        lines += ["# Rows wait here until the cloud has stored them.", f"state_dir: {_text(str(answers.state_dir))}"]
+    if answers.run_dir:
+        lines += ["# pusher.sock, for a proxy and for status.", f"run_dir: {_text(str(answers.run_dir))}"]
+    return lines
 
 
 def _device_lines(device: DeviceAnswer) -> list[str]:
@@ -135,78 +173,81 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def loaded(text: str, folder: Path) -> Config:
-    """A configuration's text as it would be read from `folder`; raises Mistakes."""
-    draft = folder / ".pusher.yaml.draft"
-    draft.write_text(text, encoding="utf-8")
+def judged_url(text: str) -> str:
+    """The address of the function, if it can be one; raises ValueError with the reason."""
     try:
-        return load_config(draft)
-    finally:
-        draft.unlink()
+        return Cloud(url=text.strip(), token=SecretStr("not asked for")).url
+    except ValidationError as error:
+        raise ValueError(explain(error, Cloud)[0].msg) from None
 
 
-async def try_device(answers: Answers, device: DeviceAnswer, folder: Path, said: StateLog) -> Sequence[Any]:
-    """Read one device as it would be configured; raises Mistakes if it cannot be."""
-    alone = Answers(answers.url, answers.token_file, devices=[device])
-    return await read_config(loaded(configuration(alone), folder), said)
+def judged_token(text: str) -> str:
+    """A token, if it can be one; raises ValueError with the reason, which holds nothing of it."""
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError('that is not one token; make one with "nrgkick-cloud token --scope push"')
+    return token
+
+
+def judged_answers(answers: Answers, folder: Path) -> None:
+    """Raise ValueError for what is wrong beside the cloud and the devices: the pusher's name, its directories."""
+    _judged([*_head(answers), _CLOUD, "devices: [{load: true, simulated: {}}]"], folder)
+
+
+_CLOUD = "cloud: {url: http://localhost, token: not asked for}"
+"""Stands in where the cloud is not what is judged."""
+
+
+def _judged(lines: Sequence[str], folder: Path) -> Config:
+    try:
+        return judge(parse_yaml("", "\n".join(lines)), folder)
+    except Mistakes as mistakes:
+        raise ValueError("\n".join(mistake.text for mistake in mistakes.found)) from None
+
+
+async def try_device(device: DeviceAnswer, folder: Path, said: StateLog) -> Device:
+    """Read one device as it would be configured; raises ValueError if it cannot be."""
+    [read] = await read_config(_judged([_CLOUD, "devices:", *_device_lines(device)], folder), said)
+    return read
 
 
 def write_configuration(answers: Answers, path: Path) -> None:
-    """Write the configuration and the schema beside it; raises Mistakes before anything is written."""
-    text = configuration(answers)
-    loaded(text, path.parent)
-    path.write_text(text, encoding="utf-8")
-    (path.parent / SCHEMA_FILE).write_text(json.dumps(config_schema(), indent=1) + "\n", encoding="utf-8")
+    """Write the configuration, the schema beside it, and the token if it is not there yet.
+
+    Raises ValueError or OSError, and has then left no token behind.
+    """
+    _judged([_CLOUD, *_head(answers), *_devices(answers)], path.parent)
+    new = answers.token is not None and not answers.token_file.exists()
+    try:
+        if answers.token is not None:
+            _write_private(answers.token_file, answers.token + "\n")
+        (path.parent / SCHEMA_FILE).write_text(json.dumps(config_schema(), indent=1) + "\n", encoding="utf-8")
+        _write_private(path, configuration(answers))
+    except BaseException:
+        if new:
+            answers.token_file.unlink(missing_ok=True)
+        raise
 
 
-def ask(
-    answers: Answers, folder: Path, said: StateLog, *, prompt: Callable[..., Any], say: Callable[[Any], None]
-) -> None:
-    """Ask for devices until there are no more, trying each at once. `prompt(text, default)` asks, `say` shows."""
-    from pusher.tables import readings_table
+def _write_private(path: Path, text: str) -> None:
+    """Write a file for its owner alone, whole or not at all.
 
-    while True:
-        role = prompt(f"A device ({', '.join(ROLES)}; empty: no more)", default="")
-        if not role:
-            return
-        fitting = [name for name in template_names(folder) if role in load_one(name, folder).delivers]
-        if role not in ROLES or not fitting:
-            say(f'there is no "{role}"')
-            continue
-        for name in fitting:
-            say(f"  {name}: {load_one(name, folder).product}")
-        device = _ask_device(role, answers, fitting, folder, prompt, say)
-        if device is None:
-            continue
+    One that nobody else could read before keeps its owner, group and mode: an installed service reads it by its group.
+    """
+    path = path.resolve()
+    try:
+        descriptor, made = tempfile.mkstemp(dir=path.parent)  # made with 0600
         try:
-            devices = asyncio.run(try_device(answers, device, folder, said))
-        except Mistakes as mistakes:
-            say(str(mistakes))
-            continue
-        say(readings_table(devices))
-        if prompt("Keep it? (y/n)", default="y" if not devices[0].error else "n").lower().startswith("y"):
-            answers.devices.append(device)
-
-
-def _ask_device(
-    role: str,
-    answers: Answers,
-    fitting: list[str],
-    folder: Path,
-    prompt: Callable[..., Any],
-    say: Callable[[Any], None],
-) -> DeviceAnswer | None:
-    name = prompt("Template", default=fitting[0])
-    if name not in fitting:
-        say(f'no template "{name}" delivers {role}')
-        return None
-    template = load_one(name, folder)
-    given: dict[str, str] = {}
-    for key, parameter in template.parameters.items():
-        default = "" if parameter.default is None else str(parameter.default)
-        text = prompt(f"{key} ({parameter.help})", default=default)
-        if text != default:
-            given[key] = text
-    index = sum(device.role == role for device in answers.devices)
-    title = prompt("Its name, as the wallbox's app shows it", default="") if role != "load" else ""
-    return DeviceAnswer(role, index, name, title, typed(template, given))
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            with suppress(FileNotFoundError, PermissionError):
+                old = path.stat()
+                if not old.st_mode & 0o007:
+                    os.chown(made, old.st_uid, old.st_gid)
+                    os.chmod(made, old.st_mode & 0o770)  # noqa: PTH101 - as chown
+            os.replace(made, path)  # noqa: PTH105 - as chown
+        except BaseException:
+            os.unlink(made)  # noqa: PTH108 - as chown
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

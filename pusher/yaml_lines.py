@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-__all__ = ["Mistake", "Mistakes", "Written", "read_yaml"]
+__all__ = ["Mistake", "Mistakes", "Written", "parse_yaml", "read_yaml"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -84,6 +84,11 @@ def read_yaml(path: Path, environment: Mapping[str, str] = os.environ) -> Writte
         raise Mistakes([Mistake(str(path), None, f"cannot be read: {error.strerror or error}")]) from None
     except UnicodeDecodeError:
         raise Mistakes([Mistake(str(path), None, "is not UTF-8 text")]) from None
+    return parse_yaml(file, text, environment)
+
+
+def parse_yaml(file: str, text: str, environment: Mapping[str, str] = os.environ) -> Written:
+    """Take `text` as what stands in a file of that name; raises Mistakes if it is not YAML."""
     try:
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:

@@ -35,6 +35,16 @@ async def until(condition, what, patience_s=PATIENCE_S):
         await asyncio.sleep(0.05)
 
 
+async def command(*arguments, answers="", folder=None):
+    """Run nrgkick-pusher; its exit code and all that it said."""
+    process = await asyncio.create_subprocess_exec(
+        BIN / "nrgkick-pusher", *map(str, arguments), cwd=folder, start_new_session=True,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate(answers.encode())
+    return process.returncode, out.decode()
+
+
 class Function:
     """The real function as a process, on an SQLite store of its own."""
 

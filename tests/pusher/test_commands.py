@@ -17,20 +17,10 @@ from pusher import VERSION
 from pusher.dump import without_names
 from pusher.service import InstallError, may_run
 from tests.conftest import copied_python, lacking, need
-from tests.pusher.parts import BIN, Pusher, pusher_of, real_function, until
+from tests.pusher.parts import BIN, Pusher, command, pusher_of, real_function, until
 from tests.pusher.sources.servers import http_device, modbus_device, mosquitto
 
 SHELLY = {"/status": {"total_power": -542.0, "emeters": [{"power": -542.0}]}}
-
-
-async def command(*arguments, answers="", folder=None):
-    """Run nrgkick-pusher; its exit code and all that it said."""
-    process = await asyncio.create_subprocess_exec(
-        BIN / "nrgkick-pusher", *map(str, arguments),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=folder,
-    )  # fmt: skip
-    out, _ = await process.communicate(answers.encode())
-    return process.returncode, out.decode()
 
 
 @pytest.fixture
