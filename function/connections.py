@@ -21,8 +21,6 @@ KEPT_BACK = 64
 WAIT_LIMIT_S = 80
 """Longer than an idle connection is kept for a proxy, so that those are closed in the ordinary way."""
 
-SWEEP_EVERY_S = 5
-
 
 class Waiting(Protocol):
     """What stands in the row."""
@@ -49,7 +47,7 @@ class Row:
         self._since_s[connection] = self._loop.time()
         if not self._sweeping:
             self._sweeping = True
-            self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+            self._loop.call_later(WAIT_LIMIT_S, self._sweep)
 
     def leave(self, connection: Waiting) -> None:
         """Take a connection out: it is being worked on, or has ended."""
@@ -61,11 +59,11 @@ class Row:
             self._let_go(next(iter(self._since_s)))
 
     def _sweep(self) -> None:
-        too_long_s = self._loop.time() - WAIT_LIMIT_S
         while self._since_s:
             connection, since_s = next(iter(self._since_s.items()))
-            if since_s > too_long_s:
-                self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+            left_s = since_s + WAIT_LIMIT_S - self._loop.time()
+            if left_s > 0:
+                self._loop.call_later(left_s, self._sweep)
                 return
             self._let_go(connection)
         self._sweeping = False

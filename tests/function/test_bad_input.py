@@ -185,6 +185,31 @@ async def test_ten_megabytes_are_not_read_with_a_length_or_without(server):
     await nothing_stored(server)
 
 
+@pytest.mark.parametrize(
+    ("framing", "piece"), [("Content-Length: 200000", b" "), ("Transfer-Encoding: chunked", b"1\r\n \r\n")]
+)
+async def test_a_body_without_an_end_is_waited_for_no_longer_than_a_body_may_take(server, monkeypatch, framing, piece):
+    """Also where something comes all the while. How long that is in earnest: `test_promises.py`."""
+    monkeypatch.setattr("function.http.BODY_TIMEOUT_S", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head(server, framing).replace("\n", "\r\n").encode())
+
+    async def trickle():
+        while True:
+            writer.write(piece)
+            await asyncio.sleep(0.005)
+
+    trickling = asyncio.create_task(trickle())
+    async with asyncio.timeout(15):
+        answer = await reader.read(65536)
+    trickling.cancel()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in answer.lower()
+    assert b"the body did not arrive within 0.1 s" in answer
+    await nothing_stored(server)
+
+
 async def test_a_gzip_bomb_is_not_unpacked(server):
     bomb = gzip.compress(b" " * 100_000_000)
     assert len(bomb) < 256 * 1024
