@@ -1,6 +1,7 @@
 """The embedded store: one SQLite file, for a house without a cloud and for the demo.
 
-One connection on one thread, so that the event loop never waits for a disk. The command line may open the same file
+One connection on one thread, so that the event loop never waits for a disk. Writes go to it one by one, so that a read
+waits for the one that is being written and not for all that are to be. The command line may open the same file
 while a server runs; a rollback journal is used because WAL is not safe with several connections on the SQLite
 versions in the field (design section 6; https://sqlite.org/wal.html, "WAL-reset bug"). Rows live in a table of
 their own rather than in quarter-hour documents: here a row costs nothing.
@@ -12,6 +13,7 @@ import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +65,7 @@ class SqliteStore:
         self._path = Path(path)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         self._connection: sqlite3.Connection | None = None
+        self._writing = asyncio.Lock()
 
     async def load(self, name: str) -> Stored | None:
         """See `Store`."""
@@ -93,7 +96,7 @@ class SqliteStore:
                 raise Contended(name)
             return new
 
-        return await self._run(work)
+        return await self._write(work)
 
     async def page(self, after: str, size: int) -> list[tuple[str, Site]]:
         """See `Store`."""
@@ -132,7 +135,7 @@ class SqliteStore:
             now_ms = measured_ms(datetime.now(UTC))
             db.execute("DELETE FROM archive WHERE site = ? AND expire_ms < ?", (name, now_ms))
 
-        await self._run(work)
+        await self._write(work)
 
     async def rows(self, name: str, start: datetime, end: datetime) -> AsyncIterator[Archived]:
         """See `Store`."""
@@ -182,7 +185,7 @@ class SqliteStore:
                 "UPDATE archive SET expire_ms = ? WHERE site = ? AND pusher = ? AND measured_ms = ?", made_of
             )
 
-        await self._run(work)
+        await self._write(work)
 
     async def forget(self, name: str) -> None:
         """See `Store`."""
@@ -191,7 +194,7 @@ class SqliteStore:
             db.execute("DELETE FROM archive WHERE site = ?", (name,))
             db.execute("DELETE FROM days WHERE site = ?", (name,))
 
-        await self._run(work, timeout_s=None)  # years of rows take their time
+        await self._write(work, timeout_s=None)  # years of rows take their time
 
     async def close(self) -> None:
         """See `Store`."""
@@ -225,10 +228,19 @@ class SqliteStore:
         db.executescript(TABLES)
         return db
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], timeout_s: float | None = CALL_TIMEOUT_S) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        async with self._bounded(CALL_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T], timeout_s: float | None = CALL_TIMEOUT_S) -> T:
+        async with self._bounded(timeout_s), self._writing:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+
+    @asynccontextmanager
+    async def _bounded(self, timeout_s: float | None) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+                yield
         except TimeoutError:
             raise StoreUnavailable(f"{self._path}: busy; no answer within {timeout_s} s") from None
 
