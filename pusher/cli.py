@@ -182,7 +182,7 @@ def dump(
     from pusher.config import role_title
     from pusher.dump import record, recorded_yaml
 
-    _, loaded = _config(config)
+    path, loaded = _config(config)
     for one in loaded.devices:
         title = role_title(one.category, one.index)
         if device.lower().replace(":", " ").replace("_", " ") in (
@@ -193,8 +193,8 @@ def dump(
             break
     else:
         raise _fail(f'there is no device "{device}"; there are: {", ".join(one.title for one in loaded.devices)}')
-    read, recorder = asyncio.run(record(one, _quiet_log()))
-    if not (recorder.answers or recorder.registers or recorder.topics):
+    read, recorder = asyncio.run(record(one, path.parent, _quiet_log()))
+    if not recorder.case():
         raise _fail(f"{one.title} gave nothing to record: {read.error or 'its source asks no device'}")
     typer.echo(recorded_yaml(read, recorder), nl=False)
     if read.error:

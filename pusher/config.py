@@ -141,6 +141,8 @@ class DeviceConfig:
     options: BaseModel
     info: dict[str, Any] = field(default_factory=dict)
     template: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What the template was told; may hold secrets."""
 
     @property
     def key(self) -> str:

@@ -142,6 +142,7 @@ class _Device:
                 options=options,
                 info=info,
                 template=template,
+                parameters=self._parameters(entry) if template else {},
             )
 
     def _wrong(self, place: Place, text: str) -> None:
@@ -215,9 +216,15 @@ class _Device:
         place = (*self._place, key)
         self.mistakes.append(self._written.mistake(place, f'unknown key "{key[:80]}" in {self._where}; {hint}'))
 
+    @staticmethod
+    def _parameters(entry: dict[str, Any]) -> dict[str, Any]:
+        """What stands beside `template:` for it."""
+        known = {*ROLES, *CommonOptions.model_fields, "template"}
+        return {key: value for key, value in entry.items() if key not in known}
+
     def _template(self, rest: dict[str, Any], category: str | None) -> tuple[str, BaseModel, str | None] | None:
         name = rest["template"]
-        parameters = {key: value for key, value in rest.items() if key != "template"}
+        parameters = self._parameters(rest)
         if category is None:
             return None
         try:

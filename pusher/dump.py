@@ -1,48 +1,65 @@
 """`nrgkick-pusher dump DEVICE`: records what a device answers, for a report or as a test of its template.
 
-The form is that of tests/recorded, which the tests replay. Addresses, serials, tokens and the like are removed: what
-is written may be shown to anyone. Listens between a source and its connection and changes nothing on the wire.
+The form is that of tests/recorded, which the tests replay: a case with the template's parameters, the answers, and
+what was read from them. Addresses, serials, logins and the like are removed (`redaction`): what is written may be
+shown to anyone. What cannot be replayed as it was says so. Listens between a source and its connection and changes
+nothing on the wire.
 """
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from io import StringIO
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+from yarl import URL
 
 from pusher import VERSION
-from pusher.config import ROLES, DeviceConfig
+from pusher.config import DeviceConfig
 from pusher.once import read_all
 from pusher.readers import Device, open_devices
-from pusher.sources import Shared
+from pusher.redaction import REMOVED, Redaction, is_private_key, without_names
+from pusher.sources import Shared, source_module
 from pusher.state_log import StateLog
+from pusher.templates import ROLE_OF, expand, load_template
 
-__all__ = ["Recorder", "record", "recorded_yaml", "without_secrets"]
+__all__ = ["Recorder", "record", "recorded_yaml"]
 
-_TELLING_KEYS = re.compile(
-    r"serial|^sn$|token|passw|secret|mac$|^mac|ssid|^ip|_ip$|host|user|mail|uuid|imei|imsi|iccid|latit|longit|^lat$"
-    r"|^lon$|address|^key$|apikey|api_key|owner|street|city|unique|^id$|_id$",
-    re.IGNORECASE,
-)
-_TELLING_TEXT = re.compile(
-    r"\d{1,3}(\.\d{1,3}){3}|([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|[\w.+-]+@[\w-]+\.[\w.]+|eyJ[\w.-]+"
-    r"|\b(?=\w*\d)[0-9A-Za-z]{10,}\b"
-)
-REMOVED = "removed"
-ASCII_RUN = 4
-"""So many registers in a row that hold only printable characters are a name or a serial number, not numbers."""
+_PLACES = {"host", "port", "url", "serial", "baudrate", "framing"}
+"""Parameters that say where a device is and how it is wired; a replay has it elsewhere."""
+_INT32 = 1 << 31
 
 
 class Recorder(Shared):
     """Connections that note what comes over them, by the way each kind of source asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: DeviceConfig, folder: Path) -> None:
         super().__init__()
-        self.answers: dict[str, Any] = {}
-        self.registers: dict[int, dict[str, dict[int, list[int]]]] = {}
-        self.topics: dict[str, Any] = {}
+        self.config = config
+        self.doubts: list[str] = []
+        """Why a replay would not be what the device is."""
+        self.parameters, hidden = _parameters(config, folder)
+        self.told = Redaction(hidden)
+        self._clean_options = self._expanded(folder)
+        self._http: dict[str, Any] = {}
+        self._queries: dict[str, str] = {}
+        self._registers: dict[int, dict[str, dict[int, list[int]]]] = {}
+        self._topics: dict[str, Any] = {}
+
+    def _expanded(self, folder: Path) -> Any:
+        """The options as a replay has them, with the parameters as they are recorded."""
+        config = self.config
+        if config.template is None:
+            self.doubts.append(
+                f'this device has a source of its own ("{config.kind}"), and the tests replay templates: '
+                "write its source as a template, beside this file's form"
+            )
+            return config.options
+        where = {key: REMOVED for key in ("host", "url") if key in load_template(config.template, folder).parameters}
+        kind, given = expand(config.template, where | self.parameters, config.category, folder)
+        return source_module(kind).Options.model_validate(given)
 
     def connection(self, key: object, make: Callable[[], Any], close: Callable[[Any], Awaitable[None]]) -> Any:
         """The connection, with an ear on it from its first use."""
@@ -58,21 +75,62 @@ class Recorder(Shared):
             if callable(method):
                 setattr(made, name, _overheard(method, note))
 
+    def case(self) -> dict[str, Any]:
+        """What was heard, in the form of tests/recorded; empty if nothing was."""
+        heard = {"http": self._http, "modbus": self._registers, "mqtt": self._topics}
+        return {kind: what for kind, what in heard.items() if what}
+
+    # ------------------------------------------------------------------ HTTP
+
     def _note_answer(self, arguments: tuple[Any, ...], answer: Any) -> None:
-        path = urlsplit(arguments[0].url).path or "/"
-        self.answers[_clean_text(path)] = without_secrets(answer.document)
+        request = arguments[0]
+        url = URL(request.url)
+        path = self.told.text(url.path)
+        if url.scheme == "https":
+            self._http["tls"] = True
+        if request.body is not None:
+            post = {"body": self._body(request), "answer": self.told.document(answer.document)}
+            self._http.setdefault("posts", {})[path] = post
+        elif request.format == "sml":
+            self._http.setdefault("sml", {})[path] = {obis: _sml(value) for obis, value in answer.document.items()}
+        else:
+            self._http.setdefault("answers", {})[path] = self.told.document(answer.document)
+        if self._queries.setdefault(path, url.query_string) != url.query_string:
+            self._doubt(f"{path} was asked with different queries; only the last answer is kept")
+
+    def _body(self, request: Any) -> Any:
+        """What a replay posts there: the same, made with the parameters as they are recorded."""
+        options = self._clean_options
+        if self.config.template is None:
+            return self.told.document(json.loads(request.body))
+        if options.login is not None and URL(request.url).path == URL(options.absolute(options.login.url)).path:
+            return json.loads(options.login.body_json())
+        return options.body
+
+    # ------------------------------------------------------------------ Modbus
 
     def _note_registers(self, arguments: tuple[Any, ...], answer: Any) -> None:
         unit, span = arguments[0], arguments[1]
-        words = without_names(list(answer.words))
-        self.registers.setdefault(unit, {}).setdefault(span.table, {})[span.first] = words
+        numbers = {
+            register - span.first
+            for _, value in self.config.options.readings()  # type: ignore[attr-defined]  # what reads registers has them
+            if value.span is not None and value.span.table == span.table
+            for register in range(value.span.first, value.span.end)
+        }
+        words = without_names(list(answer.words), numbers)
+        self._registers.setdefault(unit, {}).setdefault(span.table, {})[span.first] = words
+
+    # ------------------------------------------------------------------ MQTT
 
     def _note_topic(self, arguments: tuple[Any, ...], arrived: Any) -> None:
-        payload = arrived.payload
-        text = payload.decode(errors="replace") if isinstance(payload, bytes) else payload
-        with suppress(ValueError, TypeError):
-            text = json.loads(text)
-        self.topics[_clean_text(arguments[0])] = without_secrets(text)
+        message = arrived.payload.decode(errors="replace")
+        with suppress(ValueError, RecursionError):
+            message = json.loads(message)
+        self._topics[self.told.text(arguments[0])] = self.told.document(message)
+
+    def _doubt(self, why: str) -> None:
+        if why not in self.doubts:
+            self.doubts.append(why)
 
 
 def _overheard(method: Callable[..., Any], note: Callable[[tuple[Any, ...], Any], None]) -> Callable[..., Any]:
@@ -84,40 +142,57 @@ def _overheard(method: Callable[..., Any], note: Callable[[tuple[Any, ...], Any]
     return call
 
 
-def without_secrets(node: Any, key: str = "") -> Any:
-    """A document without what tells whose it is: values of telling keys, and texts that look like an address or id."""
+def _parameters(config: DeviceConfig, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """A template's parameters as they may be shown, and the words in them that may not."""
+    if config.template is None:
+        return {}, _secrets(config.options)
+    known = load_template(config.template, folder).parameters
+    shown: dict[str, Any] = {}
+    hidden: list[str] = []
+    for key, value in config.parameters.items():
+        secret = known[key].type == "secret"
+        if key in _PLACES:
+            if isinstance(value, str) and len(value) > 3 and any(sign in value for sign in ".0123456789"):
+                hidden.append(value.partition("//")[2] or value)
+        elif key.removesuffix("_file") != key and key.removesuffix("_file") in known:
+            hidden.append(str(value))
+            shown[key.removesuffix("_file")] = REMOVED  # as if the secret had been given there
+        elif isinstance(value, str) and (secret or is_private_key(key) or Redaction().text(value) != value):
+            hidden.append(value)
+            shown[key] = REMOVED
+        else:
+            shown[key] = value
+    return shown, hidden
+
+
+def _secrets(node: Any) -> list[str]:
+    """Every secret, file of one, user and host in the options of a source."""
+    from pydantic import SecretStr
+
+    if isinstance(node, SecretStr):
+        return [node.get_secret_value()]
+    if isinstance(node, BaseModel):
+        named = [
+            str(value) for key, value in node if isinstance(value, str) and (is_private_key(key) or "_file" in key)
+        ]
+        hosts = [host for key, value in node if key == "url" and value and (host := URL(value).host)]
+        return named + hosts + [secret for _, value in node for secret in _secrets(value)]
     if isinstance(node, dict):
-        return {_clean_text(str(name)): without_secrets(value, str(name)) for name, value in node.items()}
-    if isinstance(node, list):
-        return [without_secrets(item, key) for item in node]
-    if isinstance(node, bool) or node is None:
-        return node
-    if _TELLING_KEYS.search(key):
-        return REMOVED if isinstance(node, str) else 0
-    return _clean_text(node) if isinstance(node, str) else node
+        return [secret for value in node.values() for secret in _secrets(value)]
+    return []
 
 
-def _clean_text(text: str) -> str:
-    return _TELLING_TEXT.sub(REMOVED, text)
+def _sml(value: float) -> list[int]:
+    """A reading as scaler and number, as fine as 32 bits allow."""
+    scaler = -3
+    while abs(round(value * 10.0**-scaler)) >= _INT32:
+        scaler += 1
+    return [scaler, round(value * 10.0**-scaler)]
 
 
-def without_names(words: list[int]) -> list[int]:
-    """Registers with every longer run of text replaced by zeros."""
-    texts = [all(32 <= byte < 127 for byte in divmod(word, 256)) for word in words]
-    cleaned, position = list(words), 0
-    while position < len(words):
-        end = position
-        while end < len(words) and texts[end]:
-            end += 1
-        if end - position >= ASCII_RUN:
-            cleaned[position:end] = [0] * (end - position)
-        position = max(end, position + 1)
-    return cleaned
-
-
-async def record(config: DeviceConfig, said: StateLog) -> tuple[Device, Recorder]:
-    """Read one device once, noting all that it answers."""
-    recorder = Recorder()
+async def record(config: DeviceConfig, folder: Path, said: StateLog) -> tuple[Device, Recorder]:
+    """Read one device of a configuration in `folder` once, noting all that it answers."""
+    recorder = Recorder(config, folder)
     [device] = open_devices([config], recorder, said)
     try:
         await read_all([device])
@@ -128,20 +203,22 @@ async def record(config: DeviceConfig, said: StateLog) -> tuple[Device, Recorder
 
 
 def recorded_yaml(device: Device, recorder: Recorder) -> str:
-    """What was recorded, in the form of tests/recorded."""
+    """What was recorded, in the form of tests/recorded; comments say what a replay could not show."""
     from ruamel.yaml import YAML
 
+    config = device.config
     case: dict[str, Any] = {"says": "as it answered"}
-    if recorder.answers:
-        case["http"] = {"answers": recorder.answers}
-    if recorder.registers:
-        case["modbus"] = recorder.registers
-    if recorder.topics:
-        case["mqtt"] = recorder.topics
-    role = next(role for role, (category, _) in ROLES.items() if category == device.config.category)
-    case["expect"] = {role: device.newest.values if device.newest else {}}
-    kind = device.config.template or device.config.kind
+    if recorder.parameters:
+        case["parameters"] = recorder.parameters
+    case |= recorder.case()
+    if device.newest is not None and device.error is None:
+        case["expect"] = {ROLE_OF[config.category]: device.newest.values}
+    else:
+        case["error"] = recorder.told.text(device.error or "nothing was read")
+        recorder.doubts.append("it could not be read, so there is nothing to expect of a replay")
+    kind = config.template or config.kind
     out = StringIO()
+    out.writelines(f"# {doubt}\n" for doubt in recorder.doubts)
     yaml = YAML(typ="safe")
     yaml.default_flow_style = None
     yaml.width = 120

@@ -14,7 +14,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from pusher import VERSION
-from pusher.dump import without_names
 from pusher.service import InstallError, may_run
 from tests.conftest import copied_python, lacking, need
 from tests.pusher.parts import BIN, Pusher, command, pusher_of, real_function, until
@@ -330,8 +329,3 @@ async def test_a_broken_configuration_ends_run_with_its_mistakes(tmp_path, cloud
 
 def test_the_version_is_the_distributions_own():
     assert metadata.version("nrgkick-cloud") == VERSION
-
-
-def test_names_in_registers_are_removed_and_numbers_kept():
-    name = [0x4652, 0x4F4E, 0x4955, 0x5331]
-    assert without_names([1, *name, 2225, 0x4142, 7]) == [1, 0, 0, 0, 0, 2225, 0x4142, 7]
