@@ -186,7 +186,9 @@ async def test_ten_megabytes_are_not_read_with_a_length_or_without(server):
 
 
 @pytest.mark.parametrize(
-    ("framing", "piece"), [("Content-Length: 200000", b" "), ("Transfer-Encoding: chunked", b"1\r\n \r\n")]
+    ("framing", "piece"),
+    [("Content-Length: 200000", b" "), ("Transfer-Encoding: chunked", b"1\r\n \r\n")],
+    ids=["length", "chunked"],
 )
 async def test_a_body_without_an_end_is_waited_for_no_longer_than_a_body_may_take(server, monkeypatch, framing, piece):
     """Also where something comes all the while. How long that is in earnest: `test_promises.py`."""
@@ -200,10 +202,12 @@ async def test_a_body_without_an_end_is_waited_for_no_longer_than_a_body_may_tak
             await asyncio.sleep(0.005)
 
     trickling = asyncio.create_task(trickle())
-    async with asyncio.timeout(15):
-        answer = await reader.read(65536)
-    trickling.cancel()
-    writer.close()
+    try:
+        async with asyncio.timeout(15):
+            answer = await reader.read(65536)
+    finally:
+        trickling.cancel()
+        writer.transport.abort()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer.lower()
     assert b"the body did not arrive within 0.1 s" in answer
