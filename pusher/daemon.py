@@ -125,8 +125,11 @@ class Daemon:
             stuck = self._run.stuck(limit_s)
             if stuck is None:
                 notify("WATCHDOG=1")
+                self._said.good("watchdog", "readers and lanes make progress")
             else:
-                self._said.bad("watchdog", f"the {stuck} does not get on; systemd will start the pusher anew")
+                self._said.bad(
+                    "watchdog", f"no progress in the {stuck}; systemd will start the pusher anew", kind=stuck
+                )
             await asyncio.sleep(limit_s / WATCHDOG_SHARE)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from importlib import metadata
@@ -263,36 +262,6 @@ def test_a_service_that_its_user_could_not_run_is_not_installed(open_folder, tmp
     may_run(program, config, "nobody")
     with pytest.raises(InstallError, match=r"(?s)nobody cannot run.*/nowhere: No such file"):
         may_run(open_folder / "nowhere", config, "nobody")
-
-
-async def test_systemd_hears_that_it_is_ready_gets_on_reloads_and_stops(cloud, tmp_path):
-    address = tmp_path / "notify"
-    heard = asyncio.Queue()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        ear.bind(str(address))
-        ear.setblocking(False)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(ear, lambda: heard.put_nowait(ear.recv(4096).decode()))
-
-        async def hears(state):
-            while True:
-                said = await asyncio.wait_for(heard.get(), 20)
-                if said.startswith(state):
-                    return
-
-        async with pusher_of(tmp_path, cloud.url, (tmp_path / "token").read_text(), start=False) as pusher:
-            await pusher.start(env={"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1500000"}, ready=False)
-            await hears("READY=1")
-            await hears("WATCHDOG=1")
-            await hears("WATCHDOG=1")
-            pusher.kill(signal.SIGHUP)
-            await hears("RELOADING=1")
-            await hears("READY=1")
-            await hears("WATCHDOG=1")
-            pusher.kill(signal.SIGTERM)
-            await hears("STOPPING=1")
-            assert await pusher.process.wait() == 0
-        loop.remove_reader(ear)
 
 
 async def test_a_reload_takes_the_new_devices_and_forgets_the_old_ones(cloud, tmp_path):
