@@ -11,7 +11,7 @@ TIMEOUT_S = 5
 
 
 class NotRunning(Exception):
-    """No pusher answers at the socket; the message says what to look at."""
+    """No pusher answers at the socket, or it does not answer in time; the message says what to look at."""
 
 
 async def ask_status(path: Path) -> dict[str, Any]:
@@ -30,7 +30,12 @@ async def ask_status(path: Path) -> dict[str, Any]:
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
             raise NotRunning(f"{path} may not be opened by this user; ask as another one, such as with sudo") from None
-        reason = "does not answer" if isinstance(error, TimeoutError) else "is not there or nobody listens"
+        if isinstance(error, TimeoutError):
+            raise NotRunning(
+                f"the pusher at {path} does not answer within {TIMEOUT_S} s: it is stopped, or hangs; look at its log, "
+                "and restart it"
+            ) from None
         raise NotRunning(
-            f'no pusher runs here: {path} {reason}; start it with "nrgkick-pusher run", or look at its log'
+            f"no pusher runs here: {path} is not there or nobody listens; "
+            'start it with "nrgkick-pusher run", or look at its log'
         ) from None

@@ -4,6 +4,7 @@ Commands import what they need when they are called, so that the daemon carries 
 """
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -325,9 +326,13 @@ def main() -> None:
     try:
         app()
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            sys.exit(f"{error.filename}: {error.strerror}; choose another place, or call this as a user who may")
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
             raise
-        sys.exit(f"{error.filename}: {error.strerror}; choose another place, or call this as a user who may")
+        # Nothing else that is written has no name. What is still buffered would fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"what this has to say cannot be written: {error.strerror}")
 
 
 if TYPE_CHECKING:

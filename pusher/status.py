@@ -19,7 +19,8 @@ __all__ = ["status_document"]
 
 REMEMBERED_S = 86_400
 """How long a drop or a dead letter counts as a problem."""
-SKEW_LIMIT_S = 2
+SKEW_LIMIT_S = 60
+"""A host's clock that is further off than the function would take (design section 5, Clock) is a problem."""
 
 
 def status_document(run: Any, documents: Documents) -> dict[str, Any]:
@@ -38,6 +39,12 @@ def status_document(run: Any, documents: Documents) -> dict[str, Any]:
     problems += [run.archive.error] if run.archive.error else []
     problems += _outbox_problems(counts)
     problems += run.failures
+    host_is_off = run.clock.known and abs(skew_s) > SKEW_LIMIT_S
+    if host_is_off:
+        problems.append(
+            f"the host's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}; set it, for certificates "
+            "and rows made without the function go by it"
+        )
     return {
         "pusher": run.config.pusher,
         "version": VERSION,
@@ -58,7 +65,7 @@ def status_document(run: Any, documents: Documents) -> dict[str, Any]:
         },
         "held": sorted(set(run.holds.reasons.values())) if run.holds.left_s() else [],
         "clock": {"known": run.clock.known, "now": format_time(run.clock.now()), "host_ahead_s": skew_s,
-                  "host_is_off": run.clock.known and abs(skew_s) > SKEW_LIMIT_S},
+                  "host_is_off": host_is_off},
         "wallbox": {
             "status": 200 if documents.values is not None else 503,
             "detail": documents.detail,

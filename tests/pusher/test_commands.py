@@ -282,13 +282,6 @@ async def test_a_reload_takes_the_new_devices_and_forgets_the_old_ones(cloud, tm
         assert (await pusher.ask("/api/v1/values.json"))[1].keys() == {"device_values"}
 
 
-async def test_status_says_so_if_no_pusher_runs(tmp_path, cloud):
-    pusher = Pusher(tmp_path, cloud.url, "x")
-    code, said = await pusher.command("status")
-    assert code == 1
-    assert "no pusher runs here" in said
-
-
 async def test_a_broken_configuration_ends_run_with_its_mistakes(tmp_path, cloud):
     pusher = Pusher(tmp_path, cloud.url, "x", "  - inverter: 0\n    simulatd: {}\n")
     code, said = await pusher.command("run")
