@@ -62,7 +62,7 @@ def running(store_address):
 
 
 def possible(document, now, key=None):
-    """A document as no schema can tell it from another: times that can be read are `now`, time zones are known."""
+    """A document put right where no schema can say what is right: times are `now`, time zones are known."""
     if isinstance(document, dict):
         return {key: possible(value, now, key) for key, value in document.items()}
     if isinstance(document, list):
@@ -78,7 +78,7 @@ def possible(document, now, key=None):
 
 @pytest.mark.timeout(300)
 def test_every_answer_is_as_documented(running):
-    """Each case is tried as it comes, and once more for a site that is there and with what no schema can say."""
+    """Each case is tried as it comes, and once more for a site that is there, at this moment."""
     schema = schemathesis.openapi.from_dict(json.loads((ROOT / "schemas/openapi.json").read_text(encoding="utf-8")))
     everywhere = running.token("*", "admin", expires=timedelta(days=1))
     push, read, admin = (
