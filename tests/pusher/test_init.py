@@ -215,6 +215,26 @@ async def test_without_a_configuration_no_token_stays_behind(house, ending):
     assert names_in(house) == []
 
 
+async def test_a_configuration_that_cannot_be_written_leaves_no_token_behind(meter, house):
+    (house / "in the way").mkdir()
+    answers = f"{NOWHERE}\na-token\nenergy_meter\nshelly-3em\n{meter}\n\n\n\n\ny\n\n"
+    code, said = await command("init", "--force", "--out", "in the way", answers=answers, folder=house)
+    assert code == 1
+    assert f"{house}/in the way: Is a directory" in said
+    assert names_in(house) == ["in the way", "pusher.schema.json"]
+
+
+async def test_a_given_token_that_the_cloud_refuses_ends_it_unless_it_is_forced(cloud, meter, house):
+    (house / "mine").write_text("rubbish")
+    options = ["--url", cloud.url, "--token-file", "mine", "--device", f"energy_meter:0=shelly-3em,host={meter}"]
+    code, said = await command("init", *options, folder=house)
+    assert (code, names_in(house)) == (1, ["mine"]), said
+    assert "the token was not taken (401)" in said
+    code, said = await command("init", *options, "--force", folder=house)
+    assert code == 0, said
+    assert "warning: the token was not taken (401)" in said
+
+
 async def test_a_token_that_lies_there_is_named_and_asked_for_anew_if_the_cloud_does_not_take_it(cloud, meter, house):
     (house / "token").write_text("old-and-revoked")
     answers = [cloud.url, "", await cloud.token(), "energy_meter", "shelly-3em", meter, "", "", "", "", "y", ""]
