@@ -2,28 +2,27 @@
 
 import random
 
-from tests.attacks.timing import apart, difference, leaking
+from tests.attacks.timing import CONTROL, RIGHT, RIGHT_BYTES, apart, difference, leaking
 
 
-def found(chance, *shifts_ns):
-    kinds = [
-        *(f"control {number}" for number in range(1, 5)),
-        *(f"{number} bytes right" for number in range(len(shifts_ns))),
-    ]
+def found(chance, shifts_ns):
+    kinds = {(CONTROL, upto): 0 for upto in RIGHT_BYTES} | {
+        (RIGHT, upto): shifts_ns.get(upto, 0) for upto in RIGHT_BYTES
+    }
     return {
         kind: difference([chance.gauss(shift_ns, 50) for _ in range(100)], len(kinds))
-        for kind, shift_ns in zip(kinds, [0, 0, 0, 0, *shifts_ns], strict=True)
+        for kind, shift_ns in kinds.items()
     }
 
 
 def test_noise_is_told_apart_in_no_run_of_hundreds():
     chance = random.Random(1)
-    assert not any(apart(found(chance, 0, 0, 0, 0))[1] for _ in range(300))
+    assert not any(apart(found(chance, {}))[1] for _ in range(300))
 
 
 def test_what_lasts_beyond_the_noise_floor_is_told_apart():
-    floor_ns, kinds = apart(found(random.Random(2), 0, 0, 200))
-    assert kinds == {"2 bytes right"}
+    floor_ns, beyond = apart(found(random.Random(2), {16: 200}))
+    assert beyond == [16]
     assert 0 < floor_ns < 100
 
 

@@ -1,10 +1,10 @@
 """Whether a wrong signature takes longer the more of it is right: python -m tests.attacks.timing [--rounds N] [--leak]
 
 Tokens whose signature is right up to a byte, and wrong from there on, are verified in turns, in an order shuffled anew
-each time, over many payloads. Told is how much longer each kind took than the one that is wrong from its first byte.
-Controls are as wrong as that one: what they differ by is noise, and the farthest that any of them may lie is the noise
-floor, below which this tool sees nothing. A kind is told apart only where it certainly lies beyond that. `--leak` shows
-what a real leak looks like: signatures are then compared byte by byte, up to the first wrong one.
+each time, over many payloads. Each is set against one that is made alike, but begins with bytes of a wrong signature,
+and so is a control, with bytes of yet another: what controls differ by is noise, and the farthest that any may lie is
+the noise floor, below which this tool sees nothing. A kind is told apart only where it certainly lies beyond that.
+`--leak` shows what a real leak looks like: signatures are then compared byte by byte, up to the first wrong one.
 
 It is no test, for a busy machine hides what there is; that the comparison takes constant time by construction is one
 (test_tokens.py).
@@ -30,18 +30,22 @@ PAYLOADS = 25
 
 REPEATS = 15
 RIGHT_BYTES = (1, 8, 16, 31)
-CONTROLS = 4
-FIRST = "wrong from its first byte"
+RIGHT, CONTROL, OTHER = "right", "control", "other"
+"""What a signature begins with: the right one, a wrong one, or the wrong one that both are set against."""
+
 DOUBT = 0.001
 """How likely it may be that any of the ranges of one run does not hold the truth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much longer one kind took than the first, and how far from it the truth may lie, in ns."""
+    """How much longer one kind took than another, and how far from it the truth may lie, in ns."""
 
     more_ns: float
     range_ns: float
+
+    def __str__(self) -> str:
+        return f"{self.more_ns:+.1f} ns, give or take {self.range_ns:.1f}"
 
     @property
     def farthest_ns(self) -> float:
@@ -54,34 +58,42 @@ class Difference:
         return max(0.0, abs(self.more_ns) - self.range_ns)
 
 
-def tokens(keyring: Keyring, now: datetime) -> dict[str, str]:
-    """A token per kind; made in any order, so that no kind always lies at the same place in memory."""
+Kind = tuple[str, int]
+"""What a signature begins with, and for how many bytes."""
+
+
+def tokens(keyring: Keyring, now: datetime) -> dict[Kind, str]:
+    """A token per kind, wrong from the byte on up to which it begins with something.
+
+    Made alike and in any order, for which bytes others have too, and where each lies in memory, take time as well.
+    """
     head, _, signature = keyring.make("home", "read", now).rpartition(".")
     good = base64.urlsafe_b64decode(signature + "=")
-    kinds = {FIRST: 0}
-    kinds |= {f"control {number}": 0 for number in range(1, CONTROLS + 1)}
-    kinds |= {f"{right} bytes right": right for right in RIGHT_BYTES}
+    begins = {RIGHT: good, CONTROL: _wrong(good), OTHER: _wrong(good)}
+    kinds = [(begin, upto) for begin in begins for upto in RIGHT_BYTES]
     made = {}
-    for kind in random.sample(list(kinds), len(kinds)):
-        raw = good[: kinds[kind]] + _wrong(good[kinds[kind] :])
-        made[kind] = f"{head}.{base64.urlsafe_b64encode(raw).rstrip(b'=').decode()}"
-    return {kind: made[kind] for kind in kinds}
+    for begin, upto in random.sample(kinds, len(kinds)):
+        raw = begins[begin][:upto] + _wrong(good)[upto:]
+        made[begin, upto] = f"{head}.{base64.urlsafe_b64encode(raw).rstrip(b'=').decode()}"
+    return made
 
 
 def _wrong(part: bytes) -> bytes:
     return bytes(byte ^ random.randint(1, 255) for byte in part)
 
 
-def measure_ns(check: Callable[[str], None], kinds: dict[str, str]) -> dict[str, float]:
-    """What the check of each kind takes, in ns: the median of some."""
+def measure_ns(check: Callable[[str], None], kinds: dict[Kind, str]) -> dict[Kind, float]:
+    """What the check of each kind takes, in ns: the median of some. Nothing but the check lies within the measure."""
     order = list(kinds)
-    took_ns: dict[str, list[int]] = {kind: [] for kind in order}
+    took_ns: dict[Kind, list[int]] = {kind: [] for kind in order}
     for _ in range(REPEATS):
         random.shuffle(order)
         for kind in order:
+            token = kinds[kind]  # how long a look-up takes goes by the key's hash, and so by the kind
             began_ns = time.perf_counter_ns()
-            check(kinds[kind])
-            took_ns[kind].append(time.perf_counter_ns() - began_ns)
+            check(token)
+            ended_ns = time.perf_counter_ns()
+            took_ns[kind].append(ended_ns - began_ns)
     return {kind: statistics.median(found) for kind, found in took_ns.items()}
 
 
@@ -94,31 +106,33 @@ def difference(rounds_ns: list[float], comparisons: int) -> Difference:
     return Difference(statistics.fmean(rounds_ns), certain * statistics.stdev(rounds_ns) / len(rounds_ns) ** 0.5)
 
 
-def apart(found: dict[str, Difference]) -> tuple[float, set[str]]:
-    """The noise floor in ns, and the kinds that certainly lie beyond it."""
-    floor_ns = max(one.farthest_ns for kind, one in found.items() if kind.startswith("control"))
-    return floor_ns, {kind for kind, one in found.items() if one.nearest_ns > floor_ns}
+def apart(found: dict[Kind, Difference]) -> tuple[float, list[int]]:
+    """The noise floor in ns, and the numbers of right bytes that certainly make a difference beyond it."""
+    floor_ns = max(one.farthest_ns for (begin, _), one in found.items() if begin == CONTROL)
+    beyond = [upto for (begin, upto), one in found.items() if begin == RIGHT and one.nearest_ns > floor_ns]
+    return floor_ns, beyond
 
 
-def measured(check: Callable[[str], None], keyring: Keyring, rounds: int) -> tuple[float, dict[str, Difference]]:
-    """What the first kind takes, in ns, and how the others differ from it.
+def measured(check: Callable[[str], None], keyring: Keyring, rounds: int) -> tuple[float, dict[Kind, Difference]]:
+    """What a check takes, in ns, and how each kind differs from the other that begins with as many bytes.
 
     A round's difference is the median over its payloads: now and then something else comes between.
     """
     now = datetime.now(UTC)
-    first_ns: list[float] = []
-    others: dict[str, list[float]] = {}
+    all_ns: list[float] = []
+    by_round: dict[Kind, list[float]] = {}
     for number in range(rounds):
-        more_ns: dict[str, list[float]] = {}
+        more_ns: dict[Kind, list[float]] = {}
         for payload in range(PAYLOADS):
             age = timedelta(seconds=number * PAYLOADS + payload)
             took_ns = measure_ns(check, tokens(keyring, now - age))
-            first_ns.append(took_ns.pop(FIRST))
-            for kind, kind_ns in took_ns.items():
-                more_ns.setdefault(kind, []).append(kind_ns - first_ns[-1])
+            all_ns += took_ns.values()
+            for begin in (RIGHT, CONTROL):
+                for upto in RIGHT_BYTES:
+                    more_ns.setdefault((begin, upto), []).append(took_ns[begin, upto] - took_ns[OTHER, upto])
         for kind, differences in more_ns.items():
-            others.setdefault(kind, []).append(statistics.median(differences))
-    return statistics.median(first_ns), {kind: difference(found, len(others)) for kind, found in others.items()}
+            by_round.setdefault(kind, []).append(statistics.median(differences))
+    return statistics.median(all_ns), {kind: difference(found, len(by_round)) for kind, found in by_round.items()}
 
 
 def leaking(one: bytes, other: bytes) -> bool:
@@ -146,12 +160,12 @@ def main() -> int:
 
     compare = leaking if arguments.leak else hmac.compare_digest
     with mock.patch("hmac.compare_digest", compare):
-        first_ns, found = measured(check, keyring, arguments.rounds)
+        median_ns, found = measured(check, keyring, arguments.rounds)
     floor_ns, beyond = apart(found)
-    print(f"{FIRST}: {first_ns:.0f} ns (median of {arguments.rounds * PAYLOADS} payloads)")
-    for kind, one in found.items():
-        said = "" if kind.startswith("control") else ": APART" if kind in beyond else ": no difference found"
-        print(f"{kind}: {one.more_ns:+.1f} ns, give or take {one.range_ns:.1f}{said}")
+    print(f"a check: {median_ns:.0f} ns (median over {arguments.rounds * PAYLOADS} payloads)")
+    for upto in RIGHT_BYTES:
+        said = "APART" if upto in beyond else "no difference found"
+        print(f"{upto:2} bytes right: {found[RIGHT, upto]}; control: {found[CONTROL, upto]}: {said}")
     print(f"noise floor: {floor_ns:.1f} ns; a difference below that cannot be seen here")
     return int(bool(beyond))
 
