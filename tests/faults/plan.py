@@ -88,7 +88,7 @@ FAULTS = {
             "the store is killed, with RPCs on their way to it and back, and started again with its data, every "
             "version new",
         ),
-        Fault("wipe", "the store is killed while it works and started empty", loses_data=True),
+        Fault("wipe", "the store is killed, with RPCs on their way to it and back, and started empty", loses_data=True),
         Fault(
             "locked", "another process holds the file's lock", ("sqlite",), hangs=True,
             at_least_s=LONGER_THAN_A_CALL_S,

@@ -4,8 +4,8 @@ one SQLite file) and two instances of the function.
 Firestore's emulator keeps everything in memory. `restart` therefore takes its data along by the emulator's own export.
 What the emulator acknowledged after the export would be lost by our own doing: so the proxy keeps all answers back
 meanwhile, and when both are killed there are RPCs that never reached the store and RPCs that took effect unheard.
-`wipe` kills the emulator while it works and takes nothing along, and then only what is acknowledged afterwards can be
-held against the service.
+`wipe` takes nothing along: what is on its way back is even acknowledged, and lost. So only what is acknowledged
+afterwards can be held against the service.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ PROJECT = "faults"
 STOP_WITHIN_S = 30
 HELD_S = 30.0
 """Longer than any call of the function, and than an export takes."""
+LATE_S = 1.0
+"""Long enough that something is in flight when the emulator is killed."""
 HEARD_WITHIN_S = 20
 DOWN_S = 0.3
 """How long an instance is gone before it is started again."""
@@ -142,10 +144,8 @@ class World:
     async def _restart(self, for_s: float, note: Note) -> None:
         assert self._proxy
         assert self._emulator
+        await self._load_ways(HELD_S)
         before = len(self._told())
-        self._tell_proxy({"delay_s": HELD_S})
-        for way in ("there", "back"):
-            await self._hear(before, {"rpc": "Commit", "late": way})
         self._tell_proxy({"delay_s": HELD_S, "closed": True})
         await self._hear(before, {"quiet": True})
         exported = await asyncio.to_thread(self._export)
@@ -158,11 +158,20 @@ class World:
 
     async def _wipe(self, for_s: float, note: Note) -> None:
         assert self._emulator
+        await self._load_ways(LATE_S)
         note("store killed", "")
         _kill(self._emulator)
+        self._tell_proxy({})
         await asyncio.sleep(for_s)
         await asyncio.to_thread(self._start_emulator)
         note("data lost", "")
+
+    async def _load_ways(self, delay_s: float) -> None:
+        """Make RPCs late until there are commits on their way to the store and on their way back."""
+        before = len(self._told())
+        self._tell_proxy({"delay_s": delay_s})
+        for way in ("there", "back"):
+            await self._hear(before, {"rpc": "Commit", "late": way})
 
     async def _locked(self, for_s: float, _: Note) -> None:
         path = self._address.partition(":")[2]
