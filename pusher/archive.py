@@ -79,8 +79,11 @@ class ArchiveLane:
         self.progress_s = monotonic_s()
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Run something on the outbox in its thread, and report what it has to report."""
-        result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Run something on the outbox in its thread, and report what it has to report.
+
+        Once asked for it is done, also if whoever asked is cancelled: the rows of a commit are nowhere else.
+        """
+        result = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
         reports, self._outbox.reports = self._outbox.reports, []
         for report in reports:
             log.error("%s", report)

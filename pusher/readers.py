@@ -26,6 +26,8 @@ GRACE_S = 0.15
 """How long a tick waits for devices that answered last time, so that one post holds them all."""
 WITHDRAW_AFTER_S = 7
 CLOSE_TIMEOUT_S = 3
+FINISH_S = 2
+"""How long an end or a reload waits for readings that are under way."""
 
 _MODELS: dict[str, type[BaseModel]] = {
     "inverters": Inverter,
@@ -52,13 +54,13 @@ class Device:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether a read is under way."""
-        return self._task is not None and not self._task.done()
+    def under_way(self) -> "asyncio.Task[None] | None":
+        """The read that is under way, if one is."""
+        return None if self._task is None or self._task.done() else self._task
 
     def due(self, now_s: float, tick_s: float) -> bool:
         """Whether this tick reads it; a read that is still under way is not begun again."""
-        return not self.busy and now_s + tick_s / 2 >= self._due_s
+        return self.under_way is None and now_s + tick_s / 2 >= self._due_s
 
     def begin(self, now_s: float, done: Callable[["Device"], None]) -> "asyncio.Task[None]":
         """Start a read; `done` is called at its end, however it went."""
@@ -137,18 +139,20 @@ class Readers:
         """Take opened devices."""
         self.devices = devices
         self.tick_s = tick_s
+        self._read: list[tuple[Device, Reading]] = []
+        """What was read since the last tick's call, in that order; a device may be in it more than once."""
 
-    async def run(self, on_tick: Callable[[list[Device]], None], on_late: Callable[[], None]) -> None:
+    async def run(self, on_tick: Callable[[list[tuple[Device, Reading]]], None], on_late: Callable[[], None]) -> None:
         """Read for ever.
 
-        `on_tick(read)` is called once a tick, with the devices whose read ended since the last one;
+        `on_tick(read)` is called once a tick, with every reading since the last one;
         `on_late()` whenever a read ends after its tick's call.
         """
-        read: list[Device] = []
         waiting = False
 
         def done(device: Device) -> None:
-            read.append(device)
+            if device.error is None and device.newest is not None:
+                self._read.append((device, device.newest))
             if not waiting:
                 on_late()
 
@@ -165,8 +169,7 @@ class Readers:
             if expected:
                 await asyncio.wait(expected, timeout=min(GRACE_S, self.tick_s / 4))
             waiting = False
-            seen, read[:] = list(dict.fromkeys(read)), []
-            on_tick(seen)
+            on_tick(self._taken())
             next_s += self.tick_s
             now_s = monotonic_s()
             if next_s <= now_s:  # held up, or the machine slept: the missed ticks are gone
@@ -174,3 +177,14 @@ class Readers:
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(next_s - now_s)
+
+    def _taken(self) -> list[tuple[Device, Reading]]:
+        read, self._read = self._read, []
+        return read
+
+    async def finish(self) -> list[tuple[Device, Reading]]:
+        """After `run` was ended: wait for the devices that answer as a rule; every reading since the last tick."""
+        under_way = [task for device in self.devices if device.error is None and (task := device.under_way)]
+        if under_way:
+            await asyncio.wait(under_way, timeout=FINISH_S)
+        return self._taken()

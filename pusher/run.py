@@ -22,7 +22,7 @@ from pusher.outbox import Outbox
 from pusher.posts import Given, live_post
 from pusher.readers import Device, Readers, open_devices
 from pusher.site_copy import SiteCopy
-from pusher.sources import Shared
+from pusher.sources import Reading, Shared
 from pusher.state_log import StateLog
 from pusher.status import status_document
 from pusher.uplink import Uplink
@@ -109,22 +109,28 @@ class Run:
             await asyncio.sleep(wait_s)
             wait_s = min(RESTART_LAST_S, wait_s * 2)
 
-    def _on_tick(self, read: Sequence[Device]) -> None:
+    def _on_tick(self, read: Sequence[tuple[Device, Reading]]) -> None:
         self.tick_s = monotonic_s()
         self.live.tick()
-        good = {
-            device.key: (device.newest.values, device.newest.taken_at_s)
-            for device in read
-            if device.error is None and device.newest is not None
-        }
-        self.archive.take(good, self.tick_s)
+        self._keep_readings(read)
+
+    def _keep_readings(self, read: Sequence[tuple[Device, Reading]]) -> None:
+        """Hand readings to the archive lane, those of one tick together; a second one of a device after the first."""
+        together: dict[str, tuple[dict[str, Any], float]] = {}
+        for device, reading in read:
+            if device.key in together:
+                self.archive.take(together, self.tick_s)
+                together = {}
+            together[device.key] = (reading.values, reading.taken_at_s)
+        self.archive.take(together, self.tick_s)
 
     async def close(self) -> None:
-        """Stop, commit the open window, and let everything go."""
+        """Stop, commit every reading and the open window, and let everything go."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+            self._keep_readings(await self.readers.finish())
         self._tasks = []
         await asyncio.gather(*(device.close() for device in self.devices))
         await self._shared.close()
