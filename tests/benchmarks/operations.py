@@ -33,7 +33,6 @@ FREE = {"reads": 50_000, "writes": 20_000, "deletes": 20_000}
 FLEETS = (1, 100, 10_000)
 ROUNDS = 300
 CROWD = 20
-QUICK: dict[str, int] = {}  # it is
 
 
 def measure(report: Report) -> None:

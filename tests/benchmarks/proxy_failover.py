@@ -26,7 +26,6 @@ from tests.proxy.house import Proxy, Pusher, run_proxy, running_function, token_
 
 KINDS = ("nginx", "caddy")
 POLLS = 200
-QUICK: dict[str, int] = {}  # it is
 
 
 @contextlib.contextmanager

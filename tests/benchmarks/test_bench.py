@@ -29,7 +29,6 @@ def test_a_family_runs_to_its_end_and_keeps_a_list_of_figures(tmp_path):
         "GET values, throughput against WSGI constant",
     }
     assert all(isinstance(figure["met"], bool) and figure["value"] > 0 for figure in judged.values())
-    assert "| MISSED |" not in done.stdout or not all(figure["met"] for figure in judged.values())
 
 
 @pytest.mark.parametrize("words", [("--only", "values"), ("--quick",)])
