@@ -35,7 +35,7 @@ def main() -> int:
         "--json", type=Path, help="where the figures go as JSON; default: build/bench.json or beside it"
     )
     parser.add_argument("--page", type=Path, help="a Markdown page whose table is written anew, if all was measured")
-    parser.add_argument("--quick", action="store_true", help="short rounds where there are any: shows that it runs, not how fast")
+    parser.add_argument("--quick", action="store_true", help="short rounds, to see that it runs, not how fast")
     arguments = parser.parse_args()
     if arguments.page and (arguments.only or arguments.quick):
         parser.error("--page: a page gets the figures of a whole run, not of --only or --quick")
