@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pusher import VERSION
+from pusher.tables import show, status_tables
 from tests.pusher.parts import BIN, Pusher, pusher_of, until
 from tests.pusher.sources.servers import http_device
 from tests.pusher.test_endurance import STEPPING
@@ -199,3 +200,34 @@ async def test_it_says_so_if_no_pusher_runs(tmp_path, cloud):
     code, said = await Pusher(tmp_path, cloud.url, "x").command("status")
     assert code == 1
     assert "no pusher runs here" in said
+
+
+DOCUMENT = {
+    "well": False,
+    "problems": ["Roof: no answer within 3 s"],
+    "devices": [
+        {"title": "Roof", "source": "sma-modbus", "values": {"inv_power_ac_w": 2225}, "age_s": 17.4,
+         "error": "no answer within 3 s", "withdrawn": True},
+    ],
+    "live": {"error": None, "last_s": 4.4},
+    "archive": {"error": None, "last_s": 61.0, "rows": 12, "bytes": 3456, "oldest": "2026-11-22T12:00:00Z",
+                "dropped": 5, "dead_letters": 2},
+    "clock": {"known": True, "now": "2026-11-22T12:00:59Z", "host_ahead_s": -7.3},
+    "wallbox": {"status": 200, "detail": "no surplus, for Grid", "device_values": {"load_power_w": 1}},
+}  # fmt: skip
+
+
+def test_the_table_shows_every_figure_of_the_document(capsys):
+    show(*status_tables(DOCUMENT))
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row and set(row) != {"─"}] == [
+        "device source values age state",
+        "Roof sma-modbus inv_power_ac_w = 2225 17 s no answer within 3 s (withdrawn: the wallbox is not shown it)",
+        "live lane last got through 4 s ago",
+        "archive lane last got through 61 s ago",
+        "outbox 12 rows, 3456 bytes, oldest 2026-11-22T12:00:00Z, 5 dropped, 2 dead letters",
+        "clock 2026-11-22T12:00:59Z, learnt from the function; the host is -7.3 s off",
+        "wallbox reads 200: no surplus, for Grid",
+        "{'load_power_w': 1}",
+        "! Roof: no answer within 3 s",
+    ]
