@@ -123,7 +123,7 @@ class Outbox:
             db.execute("pragma journal_mode=wal")
             db.execute("pragma synchronous=full")
             db.execute("pragma journal_size_limit=4194304")
-            db.execute("pragma cache_size=-512")
+            db.execute("pragma cache_size=-64")
             verdict = db.execute("pragma integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _Damaged(verdict)
