@@ -17,6 +17,9 @@ DEVICES = """
 """
 
 
+OFTEN = "live: {heartbeat: 1s}\narchive: {every: 0s, send_every: 1s}"
+
+
 class Systemd:
     """The ear at NOTIFY_SOCKET."""
 
@@ -79,7 +82,7 @@ async def test_a_lane_that_hangs_is_no_sign_of_life(cloud, middle, tmp_path, lan
 
     async with (
         systemd(tmp_path) as init,
-        pusher_of(tmp_path, middle.url, await cloud.token(), DEVICES, start=False) as pusher,
+        pusher_of(tmp_path, middle.url, await cloud.token(), DEVICES, more=OFTEN, start=False) as pusher,
     ):
         await pusher.start(env=init.environment)
         await init.hears("WATCHDOG=1")
