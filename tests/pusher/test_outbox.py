@@ -1,6 +1,7 @@
 """The outbox: nothing committed is lost, whatever happens to the disk, and nothing keeps it from opening."""
 
 import json
+import os
 import random
 import re
 import sqlite3
@@ -67,6 +68,15 @@ def test_rows_come_out_in_order_and_stay_until_they_are_removed(path):
     box.remove(everything(box)[:1])
     box.close()
     assert powers(everything(outbox(path))) == [2, 3]
+
+
+def test_a_folder_that_it_makes_is_its_users_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        outbox(tmp_path / "state" / "outbox.db").close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_row_without_a_time_is_not_sent(path):
