@@ -33,6 +33,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
+LONG = (
+    "tests/proxy/test_reach.py", "tests/pusher/test_endurance.py", "tests/faults/test_histories.py", "tests/test_readme.py",
+    "tests/terraform/test_module.py", "tests/attacks/test_slow_clients.py", "tests/attacks/test_contract_holds.py",
+)  # fmt: skip
+"""Files that take a minute or more: begun first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first."""
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
 def lacking(message: str) -> NoReturn:
     """Skip loudly what this machine does not have or allow; an error where CI insists on it."""
     if os.environ.get("CI") == "true":
