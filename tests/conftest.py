@@ -34,8 +34,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
 LONG = (
-    "tests/proxy/test_reach.py", "tests/pusher/test_endurance.py", "tests/faults/test_histories.py", "tests/test_readme.py",
-    "tests/terraform/test_module.py", "tests/attacks/test_slow_clients.py", "tests/attacks/test_contract_holds.py",
+    "tests/proxy/test_reach.py", "tests/pusher/test_endurance.py", "tests/faults/test_histories.py",
+    "tests/test_readme.py", "tests/terraform/test_module.py", "tests/attacks/test_slow_clients.py",
+    "tests/attacks/test_contract_holds.py",
 )  # fmt: skip
 """Files that take a minute or more: begun first, so that no worker is left alone with one at the end."""
 
