@@ -15,7 +15,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.servers import KEY, KEYRING, RIVALS, ask, cloud, emulator, framework_words, live_post, running
 from tests.conftest import ROOT, free_port
 
-ROUNDS = 5
+ROUNDS = 21
 QUICK = {"rounds": 1}
 PATIENCE_S = 60
 PATH = "/api/v1/values.json"
