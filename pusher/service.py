@@ -144,7 +144,7 @@ def install(unit: str, config_path: Path, config: Config, program: Path) -> list
             os.chown(path, 0, pwd.getpwnam(USER).pw_gid)
             path.chmod(0o640)
         may_run(program, config_path, USER)
-    except InstallError:
+    except (InstallError, OSError):
         for path, was in were.items():  # it may be that they serve somebody else meanwhile
             os.chown(path, was.st_uid, was.st_gid)
             path.chmod(stat.S_IMODE(was.st_mode))
@@ -170,7 +170,8 @@ def may_run(program: Path, config_path: Path, user: str) -> None:
             command, user=user, group=pwd.getpwnam(user).pw_gid, extra_groups=[], env={}, cwd="/",
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        said = "" if result.returncode == 0 else (result.stdout + result.stderr).strip()[-2000:]
+        said = (result.stdout + result.stderr).strip()[-2000:] or f"{program} said nothing"
+        said = f"{said}\n(exit code {result.returncode})" if result.returncode else ""
     except OSError as error:
         said = f"{program}: {error.strerror}"
     if said:

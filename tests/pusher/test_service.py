@@ -69,6 +69,14 @@ def test_what_could_not_run_is_not_installed_and_the_files_stay_their_owners(hou
     assert {state(house / name) for name in ("pusher.yaml", "token")} == {(12345, 0o600)}
 
 
+def test_a_program_that_ends_without_a_word_is_not_installed_either(house, tmp_path):
+    config = house / "pusher.yaml"
+    (house / "nrgkick-pusher").write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(InstallError, match=r"said nothing\n\(exit code 3\)"):
+        install("[Unit]", config, load_config(config), house / "nrgkick-pusher")
+    assert (tmp_path / "told").read_text() == ""
+
+
 @pytest.mark.parametrize(("at_home", "seen"), [("token", "read-only"), ("python", "read-only"), ("nothing", "yes")])
 def test_the_unit_does_not_hide_what_the_pusher_needs(house, monkeypatch, at_home, seen):
     loaded = load_config(house / "pusher.yaml")
