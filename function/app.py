@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -17,13 +18,15 @@ from starlette.responses import Response
 
 from function.access import Access, require, require_every_site, require_generation
 from function.capacity import Capacity, Place
-from function.days import Days
 from function.http import Failure, problem_answer, read_model
 from function.logs import log
 from function.sites import GENERATION_COPY_S, Copy, Sites
 from function.stores import StoreUnavailable, TooMuch
 from function.tokens import Claims
 from schemas.site import NAME_PATTERN
+
+if TYPE_CHECKING:
+    from function.days import Days
 
 __all__ = ["Application", "Call", "Handler"]
 
@@ -116,7 +119,6 @@ class Application:
         `capacity` bounds the posts that are worked on.
         """
         self.sites = sites
-        self.days = Days(sites)
         self.fleet_copy: dict[str, Any] = {}
         self.access = access
         self._now = now
@@ -129,6 +131,13 @@ class Application:
             for path, handlers in routes.items()
             if "{" in path
         ]
+
+    @cached_property
+    def days(self) -> "Days":
+        """History of the store's sites; imported by the first request for it, for the wallbox is answered without."""
+        from function.days import Days
+
+        return Days(self.sites)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request; never raises."""

@@ -16,15 +16,19 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from schemas.messages import BODY_LIMIT_BYTES
 from schemas.problem import CLOCK_SKEW, FieldError, Problem, explain
 
 if TYPE_CHECKING:
     from function.capacity import Place
 
-__all__ = ["Answer", "Failure", "clock_skew", "header", "json_answer", "problem_answer", "read_model"]
+__all__ = [
+    "BODY_LIMIT_BYTES", "Answer", "Failure", "clock_skew", "header", "json_answer", "problem_answer", "read_model",
+]  # fmt: skip
 
 Model = TypeVar("Model", bound=BaseModel)
+
+BODY_LIMIT_BYTES = 256 * 1024
+"""The largest body that is read, also after gunzip (design section 3.5)."""
 
 BODY_TIMEOUT_S = 20
 GZIP_WINDOW = 31  # zlib's number for "a gzip member, and nothing else"

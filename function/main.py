@@ -14,6 +14,7 @@ from importlib.resources import files
 
 if gc.isenabled():
     gc.disable()  # until the last line: imports make no garbage, and looking for it is a fifth of the time to start
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads what every package says of itself
 
 import functions_framework.aio
 from starlette.applications import Starlette
@@ -25,7 +26,6 @@ from function.access import Access
 from function.app import Application, Call, Handler
 from function.capacity import Capacity
 from function.http import Answer, json_answer
-from function.lanes import post_live, post_readings
 from function.sites import Sites
 from function.stores import Store, open_store
 from function.tokens import Keyring
@@ -55,7 +55,7 @@ def _contract() -> bytes:
 
 
 def late(place: str) -> Handler:
-    """The handler "module:name", imported by its first request: a start pays for the wallbox and the lanes alone."""
+    """The handler "module:name", imported by its first request: a start pays for what the wallbox asks alone."""
     module, _, name = place.partition(":")
 
     async def handle(call: Call) -> Response:
@@ -68,8 +68,8 @@ def late(place: str) -> Handler:
 ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/values.json": {"GET": values_json},
     "/api/v1/info.json": {"GET": info_json},
-    "/api/v1/live": {"POST": post_live},
-    "/api/v1/readings": {"POST": post_readings},
+    "/api/v1/live": {"POST": late("function.lanes:post_live")},
+    "/api/v1/readings": {"POST": late("function.lanes:post_readings")},
     "/api/v1/whoami": {"GET": late("function.site_routes:whoami")},
     "/api/v1/sites/{site}": {
         "GET": late("function.site_routes:get_site"),

@@ -7,12 +7,14 @@ It must never call a value fresh that is not. Source of every rule: design secti
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.document import CATEGORIES, LOAD, flat
 from schemas.merge import canonical, flat_times
-from schemas.messages import LivePost
 from schemas.site import Claim, Said, Site, later
+
+if TYPE_CHECKING:
+    from schemas.messages import LivePost
 
 __all__ = ["House", "Known", "Power", "Status", "house_of", "stands", "whole"]
 
@@ -199,7 +201,7 @@ def house_of(site: Site) -> House:
     )
 
 
-def stands(site: Site, post: LivePost) -> bool:
+def stands(site: Site, post: "LivePost") -> bool:
     """Whether anything that a post gives holds in the state, or it gives nothing; False: all of it is superseded."""
     given = flat(post.device_values)
     said = site.pushers.get(post.pusher)

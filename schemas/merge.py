@@ -7,12 +7,14 @@ when it is looked at, in `house`. Source of every rule: design sections 3.2 and 
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.document import LOAD, flat, nested
-from schemas.messages import LivePost
 from schemas.site import Claim, Said, Site, later
 from schemas.times import CLOCK_TOLERANCE, format_time
+
+if TYPE_CHECKING:
+    from schemas.messages import LivePost
 
 __all__ = ["ClockSkew", "TooManyPushers", "canonical", "check_clock", "check_post", "flat_times", "is_ahead", "merge"]
 
@@ -54,7 +56,7 @@ def check_clock(sent_at: datetime, now: datetime) -> None:
         )
 
 
-def check_post(post: LivePost, now: datetime) -> None:
+def check_post(post: "LivePost", now: datetime) -> None:
     """Refuse a live post whose times do not fit the server's clock; raises ClockSkew."""
     check_clock(post.sent_at, now)
     times = {"measured_at": post.measured_at}
@@ -65,12 +67,12 @@ def check_post(post: LivePost, now: datetime) -> None:
             raise ClockSkew(loc, f"{loc} is {(time - now).total_seconds():.0f} s ahead of the server's time")
 
 
-def flat_times(post: LivePost) -> dict[str, datetime]:
+def flat_times(post: "LivePost") -> dict[str, datetime]:
     """The times that a post gives for single devices, by device."""
     return {device: time for device, time in flat(post.measured).items() if time} if post.measured else {}
 
 
-def merge(site: Site, post: LivePost, now: datetime) -> Site:
+def merge(site: Site, post: "LivePost", now: datetime) -> Site:
     """The site after one more post. `site` is unchanged; the result is equal to it where nothing was news.
 
     `now` is the server's time and only says when the site was last heard of. Raises TooManyPushers.
@@ -94,7 +96,7 @@ def merge(site: Site, post: LivePost, now: datetime) -> Site:
     )
 
 
-def _with_claims(said: Said, post: LivePost) -> Said:
+def _with_claims(said: Said, post: "LivePost") -> Said:
     claims = dict(said.claims)
     times = flat_times(post)
     for device, values in flat(post.device_values).items():
@@ -110,7 +112,7 @@ def _claimed(claim: Claim, values: dict[str, Any] | None, time: datetime) -> Cla
     return claim.model_copy(update={"measured_at": time, "values": values})
 
 
-def _with_info(said: Said, post: LivePost) -> Said:
+def _with_info(said: Said, post: "LivePost") -> Said:
     if post.device_info is None:
         return said
     info = flat(post.device_info)

@@ -24,12 +24,9 @@ from schemas.site import Name, Settings, Site
 from schemas.times import Instant
 
 __all__ = [
-    "BODY_LIMIT_BYTES", "LiveAnswer", "LivePost", "LiveValues", "MeasuredTimes", "ReadingsAnswer", "ReadingsPost",
-    "RejectedRow", "Row", "Whoami",
+    "LiveAnswer", "LivePost", "LiveValues", "MeasuredTimes", "ReadingsAnswer", "ReadingsPost", "RejectedRow", "Row",
+    "Whoami",
 ]  # fmt: skip
-
-BODY_LIMIT_BYTES = 256 * 1024
-"""The largest body that the function reads, also after gunzip (design section 3.5)."""
 
 ROW_LIMIT_S = 86_400
 

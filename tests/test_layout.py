@@ -50,6 +50,18 @@ for module in pkgutil.walk_packages(pusher.__path__, "pusher."):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_start_of_the_function_imports_what_the_wallbox_asks_alone():
+    program = """
+import sys, function.main, function.stores.firestore
+late = ("function.lanes", "function.days", "function.history", "function.charts", "function.page", "schemas.messages",
+        "schemas.history", "schemas.overview")
+assert all(route in function.main.ROUTES for route in ("/api/v1/live", "/api/v1/readings"))
+sys.exit(" ".join(name for name in late if name in sys.modules) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, ""), done.stderr
+
+
 def test_the_top_level_holds_what_the_design_says():
     folders = {path.relative_to(ROOT).parts[0] for path in tracked() if len(path.relative_to(ROOT).parts) > 1}
     assert folders <= {"function", "pusher", "schemas", "tests", "terraform", ".ci"}

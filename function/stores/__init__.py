@@ -8,10 +8,12 @@ Source: design section 6.
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from schemas.messages import Row
 from schemas.site import Site
+
+if TYPE_CHECKING:
+    from schemas.messages import Row
 
 __all__ = [
     "EPOCH", "QUARTER_HOUR_S", "Archived", "Contended", "Fleet", "Store", "StoreUnavailable", "Stored", "StoredDay",
@@ -47,7 +49,14 @@ class Archived:
     """One row of history."""
 
     pusher: str
-    row: Row
+    row: "Row"
+
+    @classmethod
+    def from_json(cls, pusher: str, row: str) -> "Archived":
+        """A row as a store keeps it: JSON text."""
+        from schemas.messages import Row  # here, for the wallbox is answered without
+
+        return cls(pusher, Row.model_validate_json(row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class Store(Protocol):
         """Counts and sums over all sites; those heard of since that minute are the fresh ones."""
         ...
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
+    async def append(self, name: str, pusher: str, rows: Sequence["Row"], due: Collection[date] = ()) -> None:
         """Store rows, each once by site, pusher and `measured_at` in milliseconds; a repeat replaces.
 
         Marks the totals of the days in `due` as due in the same commit. Raises StoreUnavailable, TooMuch.

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_exceptions
 from google.auth.exceptions import GoogleAuthError
@@ -32,8 +32,10 @@ from function.stores import (
     TooMuch,
     measured_ms,
 )
-from schemas.messages import Row
 from schemas.site import Site
+
+if TYPE_CHECKING:
+    from schemas.messages import Row
 
 __all__ = ["FirestoreStore", "make_client"]
 
@@ -131,7 +133,7 @@ class FirestoreStore:
         figures = {result.alias: result.value for answer in answers for results in answer for result in results}
         return Fleet(int(figures["sites"]), int(figures["fresh"]), {name: figures[name] for name in POWERS})
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
+    async def append(self, name: str, pusher: str, rows: Sequence["Row"], due: Collection[date] = ()) -> None:
         """See `Store`. Costs one write per quarter hour touched and per day that is due, all in one commit."""
         quarters: dict[datetime, dict[str, str]] = {}
         for row in rows:
@@ -175,9 +177,9 @@ class FirestoreStore:
             async for quarter in query.stream(retry=None, timeout=TIMEOUT_S):
                 pusher = quarter.get("pusher")
                 for text in quarter.get("rows").values():
-                    row = Row.model_validate_json(text)
-                    if start <= row.measured_at < end:
-                        yield Archived(pusher, row)
+                    archived = Archived.from_json(pusher, text)
+                    if start <= archived.row.measured_at < end:
+                        yield archived
 
     async def first_row_at(self, name: str) -> datetime | None:
         """See `Store`. Costs one read."""
@@ -241,7 +243,7 @@ class FirestoreStore:
             await made._firestore_api.transport.close()  # noqa: SLF001 - the client offers no public way
 
 
-def _quarter(row: Row) -> datetime:
+def _quarter(row: "Row") -> datetime:
     """The UTC quarter hour that a row begins in."""
     seconds = measured_ms(row.measured_at) // 1000
     return EPOCH + timedelta(seconds=seconds // QUARTER_HOUR_S * QUARTER_HOUR_S)

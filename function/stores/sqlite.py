@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from function.stores import (
     EPOCH,
@@ -28,8 +28,10 @@ from function.stores import (
     StoreUnavailable,
     measured_ms,
 )
-from schemas.messages import Row
 from schemas.site import Site
+
+if TYPE_CHECKING:
+    from schemas.messages import Row
 
 __all__ = ["SqliteStore"]
 
@@ -119,7 +121,7 @@ class SqliteStore:
         )
         return Fleet(sites, fresh, dict(zip(powers, power, strict=True)))
 
-    async def append(self, name: str, pusher: str, rows: Sequence[Row], due: Collection[date] = ()) -> None:
+    async def append(self, name: str, pusher: str, rows: Sequence["Row"], due: Collection[date] = ()) -> None:
         """See `Store`."""
         records = [
             (name, pusher, measured_ms(row.measured_at), row.model_dump_json(exclude_unset=True)) for row in rows
@@ -146,7 +148,7 @@ class SqliteStore:
             ).fetchall()
         )
         for pusher, row in found:
-            yield Archived(pusher, Row.model_validate_json(row))
+            yield Archived.from_json(pusher, row)
 
     async def first_row_at(self, name: str) -> datetime | None:
         """See `Store`."""

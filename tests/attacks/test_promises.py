@@ -5,7 +5,7 @@ import re
 import pytest
 
 from function import access, capacity, connections, http, sites, tokens, worker
-from schemas.messages import BODY_LIMIT_BYTES
+from function.http import BODY_LIMIT_BYTES
 from tests.conftest import ROOT
 
 
