@@ -132,7 +132,8 @@ class LiveLane:
         while True:
             self.progress_s = monotonic_s()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), WAKE_S)
+                async with asyncio.timeout(WAKE_S):  # Python 3.11's wait_for can swallow the order to end
+                    await self._wake.wait()
             self._wake.clear()
             now_s = monotonic_s()
             if not self._tick_open or now_s < self._not_before_s or self._holds.left_s():

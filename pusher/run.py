@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 RESTART_FIRST_S, RESTART_LAST_S = 1, 30
 
+CANCEL_AGAIN_S = 5
+"""A part that has not ended by then is told again: a library that it waited in may have swallowed the first order."""
+
 
 class InUse(Exception):
     """Another pusher works on this state_dir."""
@@ -126,10 +129,12 @@ class Run:
 
     async def close(self) -> None:
         """Stop, commit every reading and the open window, and let everything go."""
-        for task in self._tasks:
-            task.cancel()
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
         if self._tasks:
-            await asyncio.wait(self._tasks)
             self._keep_readings(await self.readers.finish())
         self._tasks = []
         await asyncio.gather(*(device.close() for device in self.devices))

@@ -132,7 +132,8 @@ async def _serve(place: Path, url: str, token: str, context: ssl.SSLContext) -> 
     await server.start()
     while not ended.is_set() and os.getppid() == parent:
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), PARENT_LOOKED_AT_EVERY_S)
+            async with asyncio.timeout(PARENT_LOOKED_AT_EVERY_S):
+                await ended.wait()
     await server.close()
     await cloud.close()
 

@@ -3,9 +3,19 @@
 import asyncio
 import gzip
 import itertools
+import logging
+import os
+import signal
 
 import pytest
 
+from pusher.config import Live
+from pusher.daemon import new_clock
+from pusher.holds import Holds
+from pusher.live import LiveLane
+from pusher.site_copy import SiteCopy
+from pusher.state_log import StateLog
+from pusher.uplink import Uplink
 from schemas.times import parse_time
 from tests.pusher.parts import problem, pusher_of, until
 from tests.pusher.sources.servers import http_device
@@ -159,3 +169,31 @@ async def test_a_partial_row_is_kept_at_shutdown_and_sent_by_the_next_run(cloud,
         [row] = await until(cloud.rows, "the kept row is sent")
         assert row.device_values.energy_meters["0"].grid_power_w == 100
         assert row.duration_s < 60
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_the_live_lane_ends_at_whatever_moment_it_is_told_to(tmp_path, steps):
+    """Also in the very step of the event loop in which a reading wakes it."""
+    clock = new_clock()
+    lane = LiveLane(
+        "barn", Live(), [], tick_s=1, clock=clock, uplink=Uplink("http://127.0.0.1:1", str, clock), holds=Holds(),
+        copy=SiteCopy(tmp_path / "site.json"), said=StateLog(logging.getLogger("pusher")),
+    )  # fmt: skip
+    running = asyncio.create_task(lane.run())
+    await asyncio.sleep(0.01)
+    lane.late()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=2)
+    running.cancel()
+    assert done
+
+
+async def test_a_pusher_that_the_host_froze_for_a_while_ends_when_told(cloud, meter, tmp_path):
+    async with pusher_of(tmp_path, cloud.url, await cloud.token(), devices(meter), more=MORE) as pusher:
+        os.kill(pusher.process.pid, signal.SIGSTOP)
+        await asyncio.sleep(2)
+        os.kill(pusher.process.pid, signal.SIGCONT)
+        pusher.process.terminate()
+        assert await asyncio.wait_for(pusher.process.wait(), 10) == 0
