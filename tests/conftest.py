@@ -86,6 +86,7 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM) -> None:
     """End a process that leads a group, and everything it started."""
     try:
         os.killpg(process.pid, sig)
+        os.killpg(process.pid, signal.SIGCONT)  # one that a test has stopped would not hear of it
         process.wait(timeout=15)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)

@@ -183,7 +183,11 @@ def test_all_that_run_writes_is_below_its_folder_and_it_ends_when_told(kind: str
 
 def test_a_terminal_that_is_closed_ends_all_of_it(kind: str, start_proxy: Start) -> None:
     """As Ctrl-C does: nothing is left that would answer by halves."""
-    proxy = start_proxy(kind)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what `nohup make test` ignores is inherited
+    try:
+        proxy = start_proxy(kind)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     os.killpg(proxy.process.pid, signal.SIGHUP)
     proxy.process.wait(20)
     wait_until(lambda: not members(proxy.process.pid), "nothing of it is left")
