@@ -25,6 +25,7 @@ from pusher.site_copy import SiteCopy
 from pusher.sources import Reading, Shared
 from pusher.state_log import StateLog
 from pusher.status import status_document
+from pusher.tasks import end
 from pusher.uplink import Uplink
 from schemas.render import Documents, render
 
@@ -33,9 +34,6 @@ __all__ = ["InUse", "Run"]
 log = logging.getLogger(__name__)
 
 RESTART_FIRST_S, RESTART_LAST_S = 1, 30
-
-CANCEL_AGAIN_S = 5
-"""A part that has not ended by then is told again: a library that it waited in may have swallowed the first order."""
 
 
 class InUse(Exception):
@@ -129,11 +127,7 @@ class Run:
 
     async def close(self) -> None:
         """Stop, commit every reading and the open window, and let everything go."""
-        pending = set(self._tasks)
-        while pending:
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        await end(self._tasks)
         if self._tasks:
             self._keep_readings(await self.readers.finish())
         self._tasks = []

@@ -16,6 +16,7 @@ import aiomqtt
 from pusher.clock import monotonic_s
 from pusher.sources import SourceError
 from pusher.sources.logins import PasswordLogin
+from pusher.tasks import end
 
 __all__ = ["Address", "Arrived", "Broker", "Keepalive"]
 
@@ -111,8 +112,7 @@ class Broker:
     async def close(self) -> None:
         """Leave the broker."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end([self._task])
             self._task = None
 
     async def _stay_connected(self) -> None:

@@ -18,6 +18,7 @@ from pusher.clock import monotonic_s
 from pusher.sources import Shared, SourceError
 from pusher.sources.logins import TokenLogin
 from pusher.sources.web import Web
+from pusher.tasks import end
 
 __all__ = ["Heard", "StateSocket", "shared_socket"]
 
@@ -63,8 +64,7 @@ class StateSocket:
     async def close(self) -> None:
         """Close the connection."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end([self._task])
             self._task = None
 
     async def _stay_connected(self) -> None:

@@ -15,6 +15,7 @@ from pusher.holds import Holds
 from pusher.live import LiveLane
 from pusher.site_copy import SiteCopy
 from pusher.state_log import StateLog
+from pusher.tasks import end
 from pusher.uplink import Uplink
 from schemas.times import parse_time
 from tests.pusher.parts import problem, pusher_of, until
@@ -197,3 +198,21 @@ async def test_a_pusher_that_the_host_froze_for_a_while_ends_when_told(cloud, me
         os.kill(pusher.process.pid, signal.SIGCONT)
         pusher.process.terminate()
         assert await asyncio.wait_for(pusher.process.wait(), 10) == 0
+
+
+async def test_a_task_that_swallows_the_order_to_end_is_told_again():
+    heard = []
+
+    async def deaf_once():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                heard.append("order")
+                if len(heard) == 2:
+                    raise
+
+    task = asyncio.create_task(deaf_once())
+    await asyncio.sleep(0)
+    await end([task])
+    assert (task.cancelled(), heard) == (True, ["order", "order"])
