@@ -173,7 +173,8 @@ def set_site(
         def decide(before: Site, _exists: bool) -> Site:
             raised = {"token_generation": before.settings.token_generation + 1} if revoke else {}
             try:
-                wanted = SettingsPut.model_validate(dict(before.settings) | given | raised)
+                unchanged = dict(before.settings) | {"token_generation": None}
+                wanted = SettingsPut.model_validate(unchanged | given | raised)
             except ValidationError as error:
                 first = explain(error, SettingsPut)[0]
                 raise ValueError(f"--{str(first.loc[0]).replace('_', '-')}: {first.msg}") from None

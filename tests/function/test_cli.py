@@ -102,6 +102,10 @@ def test_sites_are_set_listed_shown_exported_and_deleted(store_address):
         assert says in cloud("sites", *wrong, *at, status=2, **key)
     cloud("sites", "delete", "home", "--yes", *at, **key)
     assert [site["site"] for site in json.loads(cloud("sites", "list", "--json", *at, **key))] == ["farm"]
+    last = 2**31 - 1  # of the generations that a token can have; a deletion goes beyond
+    cloud("sites", "set", "barn", "--token-generation", str(last), *at, **key)
+    cloud("sites", "delete", "barn", "--yes", *at, **key)
+    assert f"token_generation={last + 1}" in cloud("sites", "set", "barn", "--name", "Barn", *at, **key)
 
 
 async def test_a_migration_takes_everything_once_and_goes_on_where_it_was_broken_off(store_address, tmp_path, store):
