@@ -1,12 +1,31 @@
-"""The end of asyncio tasks, also of those that did not hear that they should."""
+"""Tasks that go on for ever, and their end, also of those that did not hear that they should."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NoReturn
 
-__all__ = ["end"]
+from pusher.clock import monotonic_s
+
+__all__ = ["again_and_again", "end"]
 
 AGAIN_S = 3
+BACKOFF_FROM_S, BACKOFF_TO_S = 1.0, 60.0
+
+
+async def again_and_again(connect: Callable[[], Awaitable[None]]) -> NoReturn:
+    """Connect for ever, slower and slower up to a minute; after a connection that lasted longer, quickly again.
+
+    `connect` returns when the connection has ended, and raises nothing.
+    """
+    backoff_s = BACKOFF_FROM_S
+    while True:
+        begun_at_s = monotonic_s()
+        await connect()
+        if monotonic_s() - begun_at_s > BACKOFF_TO_S:
+            backoff_s = BACKOFF_FROM_S
+        await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        backoff_s = min(2 * backoff_s, BACKOFF_TO_S)
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:

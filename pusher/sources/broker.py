@@ -6,7 +6,6 @@ published with the retain flag while we listen comes without it, and counts.)
 """
 
 import asyncio
-import random
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ import aiomqtt
 from pusher.clock import monotonic_s
 from pusher.sources import SourceError
 from pusher.sources.logins import PasswordLogin
-from pusher.tasks import end
+from pusher.tasks import again_and_again, end
 
 __all__ = ["Address", "Arrived", "Broker", "Keepalive"]
 
 PAYLOAD_LIMIT_BYTES = 64 * 1024
 _QUEUE_LIMIT = 1000
 _FIRST_WAIT_S = 2.0
-_BACKOFF_FROM_S, _BACKOFF_TO_S = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Broker:
         Only in the first two seconds, and while no connection has failed, it waits for one, so that one read can do.
         """
         if self._task is None:
-            self._task = asyncio.create_task(self._stay_connected(), name=f"mqtt {self.address}")
+            self._task = asyncio.create_task(again_and_again(self._connect), name=f"mqtt {self.address}")
             self._begun_at_s = self._begun_at_s or monotonic_s()
         if topic not in self._arrived:
             left_s = _FIRST_WAIT_S - (monotonic_s() - (self._begun_at_s or 0))
@@ -115,21 +113,14 @@ class Broker:
             await end([self._task])
             self._task = None
 
-    async def _stay_connected(self) -> None:
-        backoff_s = _BACKOFF_FROM_S
-        while True:
-            begun_at_s = monotonic_s()
-            try:
-                await self._listen()
-            except (aiomqtt.MqttError, OSError, ValueError, SourceError) as error:
-                self._trouble = f"cannot be used: {str(error)[:120] or type(error).__name__}"
-            async with self._news:
-                self._failed = True
-                self._news.notify_all()
-            if monotonic_s() - begun_at_s > _BACKOFF_TO_S:
-                backoff_s = _BACKOFF_FROM_S
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            backoff_s = min(2 * backoff_s, _BACKOFF_TO_S)
+    async def _connect(self) -> None:
+        try:
+            await self._listen()
+        except (aiomqtt.MqttError, OSError, ValueError, SourceError) as error:
+            self._trouble = f"cannot be used: {str(error)[:120] or type(error).__name__}"
+        async with self._news:
+            self._failed = True
+            self._news.notify_all()
 
     async def _listen(self) -> None:
         address = self.address

@@ -6,7 +6,6 @@ for some seconds, `last` gives nothing and the reader asks by REST. Source: deve
 """
 
 import asyncio
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +17,11 @@ from pusher.clock import monotonic_s
 from pusher.sources import Shared, SourceError
 from pusher.sources.logins import TokenLogin
 from pusher.sources.web import Web
-from pusher.tasks import end
+from pusher.tasks import again_and_again, end
 
 __all__ = ["Heard", "StateSocket", "shared_socket"]
 
 _COUNTS_FOR_S = 5.0
-_BACKOFF_FROM_S, _BACKOFF_TO_S = 1.0, 60.0
 _MESSAGE_LIMIT_BYTES = 1 << 20
 _FAULTS = (aiohttp.ClientError, OSError, TypeError, ValueError, KeyError, AttributeError, TimeoutError, SourceError)
 
@@ -57,7 +55,7 @@ class StateSocket:
     def last(self, entity: str) -> Heard | None:
         """The entity's last change, if that was a few seconds ago at most."""
         if self._task is None:
-            self._task = asyncio.create_task(self._stay_connected(), name="homeassistant websocket")
+            self._task = asyncio.create_task(again_and_again(self._connect), name="homeassistant websocket")
         heard = self._heard.get(entity)
         return heard if heard and monotonic_s() - heard.at_s <= _COUNTS_FOR_S else None
 
@@ -67,18 +65,11 @@ class StateSocket:
             await end([self._task])
             self._task = None
 
-    async def _stay_connected(self) -> None:
-        backoff_s = _BACKOFF_FROM_S
-        while True:
-            begun_at_s = monotonic_s()
-            with suppress(*_FAULTS):  # the reader asks by REST meanwhile, and reports what is wrong
-                await self._listen()
-            self.connected.clear()
-            self._heard.clear()
-            if monotonic_s() - begun_at_s > _BACKOFF_TO_S:
-                backoff_s = _BACKOFF_FROM_S
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            backoff_s = min(2 * backoff_s, _BACKOFF_TO_S)
+    async def _connect(self) -> None:
+        with suppress(*_FAULTS):  # the reader asks by REST meanwhile, and reports what is wrong
+            await self._listen()
+        self.connected.clear()
+        self._heard.clear()
 
     async def _listen(self) -> None:
         url = URL(self._url) / "api/websocket"

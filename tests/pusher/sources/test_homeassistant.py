@@ -160,7 +160,7 @@ async def test_a_change_counts_at_once_over_the_websocket(home, shared):
 
 
 async def test_without_the_websocket_it_is_asked_by_rest(home, shared, monkeypatch):
-    monkeypatch.setattr("pusher.sources.homeassistant_socket._BACKOFF_FROM_S", 0.01)
+    monkeypatch.setattr("pusher.tasks.BACKOFF_FROM_S", 0.01)
     home.set("sensor.grid", "5")
     source = meter(home, shared, websocket=True)
     await source.read()

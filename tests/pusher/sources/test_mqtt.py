@@ -131,8 +131,8 @@ async def test_an_optional_value_is_left_out_while_its_message_is_missing_or_too
 
 
 async def test_the_broker_may_come_late_and_go_and_come_again(tmp_path, shared, monkeypatch):
-    monkeypatch.setattr("pusher.sources.broker._BACKOFF_FROM_S", 0.02)
-    monkeypatch.setattr("pusher.sources.broker._BACKOFF_TO_S", 0.1)
+    monkeypatch.setattr("pusher.tasks.BACKOFF_FROM_S", 0.02)
+    monkeypatch.setattr("pusher.tasks.BACKOFF_TO_S", 0.1)
     monkeypatch.setattr("pusher.sources.broker._FIRST_WAIT_S", 0.1)
     async with mosquitto(tmp_path) as broker:
         await broker.stop()
