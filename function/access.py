@@ -135,12 +135,13 @@ def require(claims: Claims, scope: str, *, site: str | None) -> str:
     """
     if claims.scope != scope and scope not in READS[claims.scope]:
         raise Failure(403, f'a token with scope "{claims.scope}" cannot do this; it takes "{scope}"')
+    own = claims.site
     if site is None:
-        if claims.site is None:
+        if own is None:
             raise Failure(403, "a token for every site names no site; use one made with --site NAME")
-        return claims.site
-    if claims.site not in (None, site):
-        raise Failure(403, f'the token is for site "{claims.site}" alone')
+        return own
+    if own not in (None, site):
+        raise Failure(403, f'the token is for site "{own}" alone')
     return site
 
 
@@ -153,7 +154,7 @@ def require_every_site(claims: Claims) -> None:
 
 def require_generation(claims: Claims, token_generation: int) -> None:
     """Refuse a token of a generation that the site has revoked; raises Failure 401."""
-    if claims.site is not None and claims.gen < token_generation:
+    if claims.gen < token_generation and claims.site is not None:
         raise _unauthorized("the token was revoked: the site's token generation is newer; make a new token")
 
 

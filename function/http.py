@@ -7,7 +7,7 @@ a small client. Source: design sections 3 and 3.5; RFC 9457.
 import asyncio
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,13 +37,13 @@ GZIP_WINDOW = 31  # zlib's number for "a gzip member, and nothing else"
 class Answer(Response):
     """A response whose body and headers stand already, so that sending it costs nothing more."""
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | tuple[tuple[bytes, bytes], ...]) -> None:
         """Take the body as it is; `Content-Length` is added. Headers may stand as bytes already."""
         self.status_code = status
         self.body = body
         self.background = None
-        if isinstance(headers, Mapping):
-            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        if not isinstance(headers, tuple):
+            headers = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items())
         self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
 
 
