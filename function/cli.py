@@ -32,6 +32,9 @@ app = typer.Typer(
 KEEP_ALIVE_S = 75
 """How long an idle connection stays open: longer than a proxy keeps one, so that it is the proxy that closes."""
 
+GRACEFUL_S = 10
+"""How long an end waits for answers under way: longer than any change takes, however long a client does not read."""
+
 app.add_typer(sites_cli.app, name="sites")
 
 
@@ -88,7 +91,12 @@ def serve(
     )
     sys.stdout.flush()
     server = functions_framework._http.create_server(  # noqa: SLF001 - what the framework's own command calls
-        application, debug=False, workers=1, worker_class="function.worker.Worker", keepalive=KEEP_ALIVE_S
+        application,
+        debug=False,
+        workers=1,
+        worker_class="function.worker.Worker",
+        keepalive=KEEP_ALIVE_S,
+        graceful_timeout=GRACEFUL_S,
     )
     server.run(host, port)
 

@@ -26,6 +26,8 @@ SITES_REMEMBERED = 10_000
 DUE_REMEMBERED = 32
 ONE_DAY = timedelta(days=1)
 
+A_SECOND_H = 1 / 3600
+
 DAYS_AT_ONCE = 2
 """Reckoned on threads, so that whoever asks for values meanwhile is answered."""
 
@@ -78,6 +80,8 @@ class Days:
 
         `yesterday`: the last day that is settled.
         """
+        if self._reckoning.locked():
+            return  # posts do not wait for those who look
         waiting = {day for day in remembered.due if day <= yesterday} - set(touched)
         if remembered.finished != yesterday and yesterday not in touched:
             day = yesterday
@@ -153,12 +157,12 @@ class Days:
         Also whether the store had it kept, as far as it has to be.
         """
         step, rows = await self._summed(name, day, zone)
-        hours = sum(it.row.duration_s for it in rows) / 3600
-        if known and hours < known.hours:
-            return known.step, True  # rows have expired since
+        hours = _hours(rows)
         _, end = day_span(day, zone)
         if end + SETTLED_AFTER > now:
             return step, True
+        if known and hours < known.hours and not await self._all_there(name, day, zone, known):
+            return known.step, True  # rows have expired since
         totals = DayTotals(timezone=zone, hours=hours, step=step).model_dump_json()
         retention_days = (await self._sites.get(name, GENERATION_COPY_S)).site.settings.retention_days
         version = record.version if record else None
@@ -171,6 +175,13 @@ class Days:
             _not_kept(name, day, error)
             return step, False
         return step, True
+
+    async def _all_there(self, name: str, day: date, zone: str, known: DayTotals) -> bool:
+        """Whether fewer hours are no sign of rows that expired: the day was another one, in another time zone."""
+        if known.timezone == zone:
+            return False
+        _, rows = await self._summed(name, day, known.timezone)
+        return _hours(rows) > known.hours - A_SECOND_H
 
     async def _summed(self, name: str, day: date, zone: str) -> tuple[Step | None, list[Archived]]:
         start, end = day_span(day, zone)
@@ -191,6 +202,10 @@ class Days:
         if len(self._remembered) > SITES_REMEMBERED:
             self._remembered.popitem(last=False)
         return remembered
+
+
+def _hours(rows: Sequence[Archived]) -> float:
+    return sum(it.row.duration_s for it in rows) / 3600
 
 
 def _not_kept(name: str, day: date, error: Exception) -> None:

@@ -69,7 +69,15 @@ async def get_history(call: Call) -> Response:
         "Content-Disposition": f'attachment; filename="{name}-{asked.resolution}.csv"',
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(_csv(call, name, asked), media_type="text/csv; charset=utf-8", headers=headers)
+    lines = _csv(call, name, asked)
+    first = await anext(lines)  # here, for a store that does not answer is then 503
+    return StreamingResponse(_joined(first, lines), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _joined(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield first
+    async for lines in rest:
+        yield lines
 
 
 async def history(days: Days, sites: Sites, name: str, asked: Stretch, now: datetime) -> History:
@@ -146,7 +154,8 @@ async def _member_steps(days: Days, member: Member, some: Sequence[date], asked:
 
 async def _site_steps(days: Days, name: str, some: Sequence[date], asked: Stretch, now: datetime) -> list[Step]:
     if asked.resolution == "1d":
-        return list((await days.totals(name, some, now)).values())
+        told = await days.totals(name, some, now)
+        return [it.model_copy(update={"start": day_span(day, asked.zone)[0]}) for day, it in told.items()]
     start, end = day_span(some[0], asked.zone)
     return await days.steps(name, max(start, asked.start), min(end, asked.end), RESOLUTIONS[asked.resolution])
 

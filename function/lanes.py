@@ -52,9 +52,10 @@ async def post_live(call: Call) -> Response:
 
 async def post_readings(call: Call) -> Response:
     """`POST /api/v1/readings`: keep rows of history, each judged by itself."""
-    name, _ = await call.allow("push")
+    name, claims = await call.allow("push")
     post = await _accepted(call, name, ReadingsPost, lambda it: check_clock(it.sent_at, call.now))
     settings = (await call.sites.get(name, GENERATION_COPY_S)).site.settings
+    require_generation(claims, settings.token_generation)  # its body may have taken its time
     kept_since = call.now - timedelta(days=settings.retention_days)
     good, rejected = post.rows()
     rows: list[Row] = []

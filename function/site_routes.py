@@ -71,6 +71,7 @@ async def delete_site(call: Call) -> Response:
             raise _no_site(name)
         return tombstone(site)
 
+    await call.sites.get(name)  # not decided on an old copy
     await call.sites.store.forget(name)  # first, so that a failure can be tried again
     await call.sites.change(name, decide, call.now)
     await call.sites.store.forget(name)  # what came in meanwhile

@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS archive (
   PRIMARY KEY (site, pusher, measured_ms)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS archive_time ON archive (site, measured_ms);
+CREATE INDEX IF NOT EXISTS archive_expiry ON archive (site, expire_ms) WHERE expire_ms IS NOT NULL;
 CREATE TABLE IF NOT EXISTS days (
   site TEXT NOT NULL, day TEXT NOT NULL, totals TEXT, due INTEGER NOT NULL, version INTEGER NOT NULL,
   PRIMARY KEY (site, day)

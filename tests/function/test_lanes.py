@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
+from function.stores import open_store
 from schemas.times import format_time
+from tests.function.conftest import serving
 
 DOCUMENT = {
     "inverters": {
@@ -210,3 +214,63 @@ async def test_the_default_site_is_open_in_these_two_documents_alone(open_server
     assert (await server.call("GET", path, headers={"X-NRGkick-Token": "rubbish"}))[0] == 401
     assert (await server.call("GET", "/api/v1/sites/home"))[0] == 401
     assert (await server.call("GET", path, server.token(scope="push")))[0] == 403
+
+
+async def test_a_token_that_is_revoked_while_a_batch_comes_in_stores_nothing(server):
+    await server.post_live(DOCUMENT)
+    row = {"measured_at": format_time(server.now()), "duration_s": 0, "device_values": {"load_power_w": 7}}
+    body = json.dumps(server.readings(row)).encode()
+    admin = server.token("*", "admin", expires=timedelta(hours=1))
+
+    async def slowly():
+        yield body[:20]
+        assert (await server.call("DELETE", "/api/v1/sites/home", admin))[0] == 200
+        yield body[20:]
+
+    headers = {"Content-Type": "application/json", "X-NRGkick-Token": server.token()}
+    async with server.session.post(f"{server.url}/api/v1/readings", data=slowly(), headers=headers) as answer:
+        assert answer.status == 401
+    begin = server.now() - timedelta(hours=1)
+    assert [it async for it in server.application.sites.store.rows("home", begin, server.now())] == []
+
+
+async def test_a_site_that_began_at_another_instance_is_deleted_whole(store_address):
+    here, there = open_store(store_address), open_store(store_address)
+    async with serving(here) as one, serving(there) as other:
+        admin = one.token("*", "admin", expires=timedelta(hours=1))
+        assert (await one.call("GET", "/api/v1/sites/home", admin))[0] == 404
+        await other.post_live(DOCUMENT)
+        await asyncio.sleep(1.1)  # what an instance knows holds for a second
+        assert (await one.call("DELETE", "/api/v1/sites/home", admin))[0] == 200
+        await asyncio.sleep(1.1)
+        assert (await other.call("GET", "/api/v1/sites/home", admin))[0] == 404
+    await here.close()
+    await there.close()
+
+
+async def test_posts_of_rows_do_not_wait_for_those_who_look(server):
+    days = server.application.days
+    late = server.now() - timedelta(days=2)
+    row = {"measured_at": format_time(late), "duration_s": 60, "device_values": {"load_power_w": 60}}
+    for _ in range(2):
+        await days._reckoning.acquire()
+    try:
+        sent = server.call("POST", "/api/v1/readings", server.token(), server.readings(row))
+        assert (await asyncio.wait_for(sent, 10))[0] == 200
+    finally:
+        for _ in range(2):
+            days._reckoning.release()
+
+
+async def test_a_csv_of_a_store_that_does_not_answer_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("function.stores.sqlite.BUSY_TIMEOUT_S", 0.1)
+    store = open_store(f"sqlite:{tmp_path / 'store.db'}")
+    async with serving(store) as server:
+        await server.post_live(DOCUMENT)
+        token = server.token(scope="read")
+        assert (await server.call("GET", "/api/v1/sites/home/history?format=csv", token))[0] == 200
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            status, problem, headers = await server.call("GET", "/api/v1/sites/home/history?format=csv", token)
+        assert (status, problem["status"], headers["retry-after"]) == (503, 503, "2")
+    await store.close()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.times import format_time
+from schemas.times import format_time, parse_time
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -214,3 +214,45 @@ async def test_a_composites_history_is_its_members_added(server, everywhere):
         answer = await get(server, f"/api/v1/sites/farm/history?{span}&resolution={resolution}", everywhere)
         assert answer["totals"]["pv_wh"] == 450
         assert answer["totals"]["export_wh"] == 150
+
+
+async def test_days_are_those_of_the_time_zone_also_after_it_has_changed(server):
+    """Whatever was missing on which day: the old days are made anew, with none of their hours twice."""
+    admin = server.token(scope="admin")
+    await server.post_live({"load_power_w": 1})
+    first = server.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=4)
+    rows = [row(first + timedelta(minutes=15 * quarter)) for quarter in range(4 * 96) if not 180 <= quarter < 184]
+    for quarter in rows:
+        quarter["duration_s"] = 900
+    await send(server, rows)
+
+    async def days():
+        span = f"from={format_time(first - timedelta(days=1))}&to={format_time(first + timedelta(days=4))}"
+        answer = await get(server, f"/api/v1/sites/home/history?{span}&resolution=1d", admin)
+        return [(parse_time(step["start"]), step["pv_wh"]) for step in answer["steps"] if step["pv_wh"]]
+
+    async def hours():
+        span = f"from={format_time(first - timedelta(days=1))}&to={format_time(first + timedelta(days=4))}"
+        answer = await get(server, f"/api/v1/sites/home/history?{span}&resolution=1h", admin)
+        return answer["totals"]["pv_wh"]
+
+    assert [start for start, _ in await days()] == [first + timedelta(days=day) for day in range(4)]
+    for zone, east in (("Etc/GMT-2", 2), ("Etc/GMT+9", -9), ("UTC", 0)):
+        await put(server, "home", admin, timezone=zone)
+        starts = [start for start, _ in await days()]
+        assert {(start + timedelta(hours=east)).hour for start in starts} == {0}
+        assert sum(wh for _, wh in await days()) == await hours() == 900 * (4 * 24 - 1)
+
+
+async def test_a_composites_days_are_its_own_whatever_its_members_days_are(server, everywhere):
+    first = server.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    for site, zone in (("house", "Etc/GMT-2"), ("barn", "Etc/GMT-1")):
+        await server.post_live({"load_power_w": 1}, server.token(site))
+        await put(server, site, everywhere, timezone=zone)
+        await send(server, [row(first + timedelta(hours=12, minutes=minute)) for minute in range(15)], site)
+    await put(server, "farm", everywhere, members=[{"site": "house"}, {"site": "barn"}])
+    span = f"from={format_time(first)}&to={format_time(first + timedelta(days=1))}"
+    answer = await get(server, f"/api/v1/sites/farm/history?{span}&resolution=1d", everywhere)
+    assert [(step["start"], step["pv_wh"]) for step in answer["steps"]] == [(format_time(first), 450)]
+    chart = f"/api/v1/sites/farm/chart.svg?days=2&day={first.date()}"
+    assert b"no data" not in (await server.call("GET", chart, everywhere))[1]

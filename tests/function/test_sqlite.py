@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,3 +61,14 @@ async def test_a_change_that_meets_a_locked_file_stores_nothing(tmp_path, monkey
     assert kept is not None
     assert kept.site == Site()
     await store.close()
+
+
+async def test_a_post_of_rows_finds_what_has_expired_by_an_index(tmp_path):
+    """And does not look at every row of the site, while polls wait."""
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.save("home", Site(), None, None)
+    await store.close()
+    with closing(sqlite3.connect(path)) as db:
+        plan = db.execute("EXPLAIN QUERY PLAN DELETE FROM archive WHERE site = 'home' AND expire_ms < 5").fetchall()
+    assert "archive_expiry (site=? AND expire_ms<?)" in plan[0][-1]
