@@ -193,7 +193,7 @@ class ArchiveLane:
             if wait_s > 0:
                 await asyncio.sleep(min(wait_s, WAKE_S))
                 continue
-            if not await self._holds.step():
+            if not await self._holds.step(LANE):
                 continue
             began_s = monotonic_s()
             delay_s, more = await self.send()
@@ -226,6 +226,7 @@ class ArchiveLane:
     async def send(self) -> tuple[float | None, bool]:
         """Send one batch. How long to wait before the next if it failed, and whether there may be more."""
         batch: list[Stored] = []
+        self._holds.tries(LANE)
         try:
             if not self._clock.known:
                 await self._uplink.whoami()

@@ -16,6 +16,9 @@ __all__ = ["Clock", "Offset", "Stamps", "boot_id", "monotonic_s"]
 DRIFT = 100e-6
 """How fast a host's oscillator may run off, at worst, in seconds per second; cheap boards stay within 50 ppm."""
 
+SLACK_S = 0.05
+"""By how much two exchanges may differ beyond their round trips before one of them is held to be outdated."""
+
 
 def monotonic_s() -> float:
     """Seconds since boot, counting sleep where the system can (CLOCK_BOOTTIME); never steps within one boot."""
@@ -42,6 +45,13 @@ class Offset:
     def doubt_s(self, now_s: float) -> float:
         """How far off it may be at a monotonic time: the round trip, and the drift since."""
         return self.round_trip_s + max(0.0, now_s - self.learnt_at_s) * DRIFT
+
+
+def _exclude(old: Offset, new: Offset) -> bool:
+    """Whether two exchanges cannot both be true: one of the clocks was set, or stood still, between them."""
+    slack_s = SLACK_S + max(0.0, new.learnt_at_s - old.learnt_at_s) * DRIFT
+    lead_s = new.offset_s - old.offset_s
+    return lead_s > old.round_trip_s + slack_s or -lead_s > new.round_trip_s + slack_s
 
 
 class Clock:
@@ -72,7 +82,8 @@ class Clock:
         trip too old, and none too new.
         """
         news = Offset(server_time.timestamp() - received_s, received_s - sent_s, received_s)
-        if self.offset is not None and news.doubt_s(received_s) > self.offset.doubt_s(received_s):
+        old = self.offset
+        if old is not None and news.doubt_s(received_s) > old.doubt_s(received_s) and not _exclude(old, news):
             return False
         self.epoch += self.offset is None
         self.offset = news

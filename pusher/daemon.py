@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ log = logging.getLogger("pusher")
 LOG_FORMAT = "%(levelname)s %(message)s"
 WATCHDOG_SHARE = 3
 FREE_WHEN_IDLE_S = 10
+THREADS = 32
+"""For lookups of names above all: one that hangs keeps its thread for half a minute. A thread is begun when needed."""
 
 
 def new_clock() -> Clock:
@@ -58,6 +61,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until a signal ends it."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="pusher"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)

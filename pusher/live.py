@@ -136,7 +136,7 @@ class LiveLane:
                     await self._wake.wait()
             self._wake.clear()
             now_s = monotonic_s()
-            if not self._tick_open or now_s < self._not_before_s or self._holds.left_s():
+            if not self._tick_open or now_s < self._not_before_s or self._holds.left_s(LANE):
                 continue
             news = self._news()
             if self._worth_a_post(news, now_s):
@@ -146,6 +146,7 @@ class LiveLane:
     async def post(self) -> bool:
         """Say what is new, once; whether the function took it. Learns the time first if it is not known."""
         self.posts += 1
+        self._holds.tries(LANE)
         try:
             if not self._clock.known:
                 self._copy.take_settings((await self._uplink.whoami()).settings)

@@ -22,6 +22,8 @@ __all__ = ["KEPT_IN_MEMORY", "Counts", "Dead", "Outbox", "Stored", "Unstamped"]
 KEPT_IN_MEMORY = 5_000
 """Rows that may wait for a disk that takes none; about 3 MB, and three and a half days at a row a minute."""
 ROW_OVERHEAD_BYTES = 120
+BUMPED_BY_MS = 1_000
+"""By how much a stamp that was taken already may have been moved on."""
 DEAD_LIMIT = 1_000
 RESCUE_EVERY_S = 60
 _NO_DAMAGE = (
@@ -203,8 +205,7 @@ class Outbox:
         if self._done or self._waiting:
             db.execute("begin immediate")
             db.executemany("delete from rows where id = ?", [(row_id,) for row_id in self._done])
-            for row in self._waiting:
-                self._insert(db, row)
+            new = [row for row in self._waiting if self._insert(db, row)]
             for dead in self._buried:
                 db.execute(
                     "insert into dead(stamp_ms, devices, errors, buried_s) values (?, ?, ?, ?)",
@@ -215,19 +216,31 @@ class Outbox:
             if self._dropped_in_memory:
                 self._note_drops(db, self._dropped_in_memory)
             db.execute("commit")
-            self._bytes += sum(len(row.devices) + ROW_OVERHEAD_BYTES for row in self._waiting)
+            self._bytes += sum(len(row.devices) + ROW_OVERHEAD_BYTES for row in new)
             self._waiting, self._done, self._buried, self._dropped_in_memory = [], [], [], 0
         self.trouble = None
         self._bound_bytes(db)
 
-    def _insert(self, db: sqlite3.Connection, row: Unstamped) -> None:
+    def _insert(self, db: sqlite3.Connection, row: Unstamped) -> bool:
+        """Insert a row, unless it is there: a commit whose fsync failed may be in the log when that is opened anew.
+
+        Such a row is written once more, so that this commit brings it to the disk.
+        """
         stamp = row.stamp_ms
+        there = db.execute(
+            "update rows set devices = devices where boot = ? and monotonic_s = ? and devices = ?"
+            " and (stamp_ms is ? or stamp_ms between ? and ?)",
+            (row.boot, row.monotonic_s, row.devices, stamp, stamp, stamp and stamp + BUMPED_BY_MS),
+        )
+        if there.rowcount:
+            return False
         if stamp is not None:
             stamp = _free_stamp(db, stamp)
         db.execute(
             "insert into rows(boot, monotonic_s, wall_s, stamp_ms, duration_s, devices) values (?, ?, ?, ?, ?, ?)",
             (row.boot, row.monotonic_s, row.wall_s, stamp, row.duration_s, row.devices),
         )
+        return True
 
     def _rollback(self) -> None:
         if self._db and self._db.in_transaction:

@@ -14,6 +14,7 @@ import aiomqtt
 
 from pusher.clock import monotonic_s
 from pusher.sources import SourceError
+from pusher.sources.arrivals import Arrivals
 from pusher.sources.logins import PasswordLogin
 from pusher.tasks import again_and_again, end
 
@@ -64,6 +65,7 @@ class Broker:
         self._topics: set[str] = set()
         self._keepalives: set[Keepalive] = set()
         self._arrived: dict[str, Arrived] = {}
+        self._arrivals = Arrivals()
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self._begun_at_s: float | None = None
@@ -133,11 +135,22 @@ class Broker:
             max_queued_incoming_messages=_QUEUE_LIMIT,
             keepalive=30,
         )
+        try:
+            await self._hear(client)
+        finally:
+            # aiomqtt leaves a connection alone that it gave up before the broker's answer, which may still come.
+            abandoned = client._client  # noqa: SLF001 - it offers no other way to it
+            abandoned.on_disconnect = None
+            abandoned.on_connect = lambda late, *_: late.disconnect()
+            abandoned.disconnect()
+
+    async def _hear(self, client: aiomqtt.Client) -> None:
         async with client:
             if self._topics:
                 await client.subscribe([(topic, 0) for topic in sorted(self._topics)])
             self._trouble, self._failed = "", False
             keepers = [asyncio.create_task(_keep_alive(client, keepalive)) for keepalive in self._keepalives]
+            keepers.append(self._arrivals.watch())
             try:
                 async for message in client.messages:
                     await self._take(message)
@@ -152,7 +165,7 @@ class Broker:
         if message.retain or len(payload) > PAYLOAD_LIMIT_BYTES:
             return
         async with self._news:
-            self._arrived[message.topic.value] = Arrived(payload, monotonic_s())
+            self._arrived[message.topic.value] = Arrived(payload, self._arrivals.now_s())
             self._news.notify_all()
 
 

@@ -15,6 +15,7 @@ from yarl import URL
 
 from pusher.clock import monotonic_s
 from pusher.sources import Shared, SourceError
+from pusher.sources.arrivals import Arrivals
 from pusher.sources.logins import TokenLogin
 from pusher.sources.web import Web
 from pusher.tasks import again_and_again, end
@@ -41,6 +42,7 @@ class StateSocket:
         self._web, self._url, self._login, self._verify_tls = web, url, login, verify_tls
         self._entities: set[str] = set()
         self._heard: dict[str, Heard] = {}
+        self._arrivals = Arrivals()
         self._task: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
         """Set while changes are being heard."""
@@ -80,8 +82,12 @@ class StateSocket:
             await self._say(socket, "auth_required", {"type": "auth", "access_token": self._login.secret()})
             trigger = [{"platform": "state", "entity_id": sorted(self._entities)}]
             await self._say(socket, "auth_ok", {"id": 1, "type": "subscribe_trigger", "trigger": trigger})
-            async for message in socket:
-                self._take(message.json())
+            watch = self._arrivals.watch()
+            try:
+                async for message in socket:
+                    self._take(message.json())
+            finally:
+                await end([watch])
 
     @staticmethod
     async def _say(socket: aiohttp.ClientWebSocketResponse, awaited: str, answer: dict[str, Any]) -> None:
@@ -96,7 +102,7 @@ class StateSocket:
         elif message["type"] == "event":
             state = message["event"]["variables"]["trigger"]["to_state"]
             if isinstance(state, dict):
-                self._heard[state["entity_id"]] = Heard(state, monotonic_s())
+                self._heard[state["entity_id"]] = Heard(state, self._arrivals.now_s())
 
 
 def shared_socket(shared: Shared, web: Web, url: str, login: TokenLogin, *, verify_tls: bool) -> StateSocket:

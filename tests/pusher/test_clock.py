@@ -100,3 +100,13 @@ def test_a_stamp_passes_by_what_the_function_has_already():
 def test_monotonic_time_and_boot_are_the_systems_own():
     assert monotonic_s() <= monotonic_s()
     assert boot_id() == boot_id() or len(boot_id()) == 36
+
+
+def test_an_exchange_that_excludes_what_was_learnt_counts_however_slow_it_was():
+    """A host that stood still, or a function whose clock was set, by less than the function refuses."""
+    for step_s in (-40, -1, 1, 40):
+        learning = clock()
+        learning.learn(true_time(10), sent_s=9.99, received_s=10)
+        assert not learning.learn(true_time(20), sent_s=19.5, received_s=20)
+        assert learning.learn(true_time(30 + step_s), sent_s=29.5, received_s=30)
+        assert abs(learning.at(30) - true_time(30 + step_s)) < timedelta(milliseconds=2)

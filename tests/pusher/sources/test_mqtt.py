@@ -4,6 +4,9 @@ import asyncio
 import gc
 import json
 import ssl
+import subprocess
+import sys
+import time
 
 import pytest
 import trustme
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pusher.clock import monotonic_s
 from pusher.sources import Shared, SourceError
 from pusher.sources import mqtt as module
 from pusher.sources.broker import Arrived
@@ -246,3 +250,52 @@ def test_a_mistake_in_the_options_is_found_when_they_are_read(value, message):
 
 def test_a_text_stands_for_a_topic():
     assert MqttValue.model_validate("home/load") == MqttValue(topic="home/load")
+
+
+async def test_what_lay_in_the_socket_while_we_were_held_up_is_no_newer_than_it_may_be(broker, shared):
+    source = open_source(load(broker.port, "t"), "load_power_w", shared)
+    async with broker.client() as device:
+        reading = asyncio.create_task(until(says(1), source))
+        while not reading.done():
+            await device.publish("t", "1")
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1.2)
+    began_s = monotonic_s()
+    words = (sys.executable, "-c", PUBLISH, str(broker.port))
+    with subprocess.Popen(words):  # noqa: ASYNC220 - it is to block
+        time.sleep(5)  # noqa: ASYNC251 - as a process that was stopped, or on a host that slept
+    held_up = await until(says(2), source)
+    assert held_up.taken_at_s <= began_s
+    await asyncio.sleep(1.5)
+    async with broker.client() as device:
+        await device.publish("t", "3")
+        assert (await until(says(3), source)).taken_at_s > began_s + 5
+
+
+PUBLISH = (
+    "import sys; from paho.mqtt import publish; publish.single('t', '2', hostname='127.0.0.1', port=int(sys.argv[1]))"
+)
+
+
+async def test_a_connection_that_was_given_up_before_the_brokers_answer_is_closed(shared):
+    asked, closed = asyncio.Event(), asyncio.Event()
+    answer = asyncio.Event()
+
+    async def slow_broker(reader, writer):
+        await reader.read(10)
+        asked.set()
+        await answer.wait()
+        writer.write(bytes([0x20, 2, 0, 0]))  # CONNACK
+        while await reader.read(100):
+            pass
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(slow_broker, "127.0.0.1", 0) as server:
+        source = open_source(load(server.sockets[0].getsockname()[1], "t"), "load_power_w", shared)
+        reading = asyncio.create_task(source.read())
+        await asyncio.wait_for(asked.wait(), 10)
+        await shared.close()
+        answer.set()
+        await asyncio.wait_for(closed.wait(), 10)
+        await asyncio.gather(reading, return_exceptions=True)
