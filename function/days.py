@@ -27,6 +27,7 @@ DUE_REMEMBERED = 32
 ONE_DAY = timedelta(days=1)
 
 A_SECOND_H = 1 / 3600
+"""Sums of the same hours may differ by less, for rows come in no particular order."""
 
 DAYS_AT_ONCE = 2
 """Reckoned on threads, so that whoever asks for values meanwhile is answered."""

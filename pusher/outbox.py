@@ -95,6 +95,8 @@ class Outbox:
         self._bytes = 0
         self._dropped_in_memory = 0
         self._next_rescue_s = 0.0
+        self._in_doubt = False
+        """A commit failed: its rows may be in the log all the same, and come back when that is opened anew."""
         self.trouble: str | None = None
         self.reports: list[str] = []
         """What happened to the file that its owner must hear of; the caller takes them out."""
@@ -148,6 +150,7 @@ class Outbox:
             self._put_aside(error)
             return
         self.trouble = f"cannot {doing} {self._path}: {error}"
+        self._in_doubt = True
         if self._db and code != sqlite3.SQLITE_FULL:
             with suppress(sqlite3.Error):
                 self._db.close()
@@ -205,7 +208,9 @@ class Outbox:
         if self._done or self._waiting:
             db.execute("begin immediate")
             db.executemany("delete from rows where id = ?", [(row_id,) for row_id in self._done])
-            new = [row for row in self._waiting if self._insert(db, row)]
+            new = [row for row in self._waiting if not (self._in_doubt and _came_back(db, row))]
+            for row in new:
+                self._insert(db, row)
             for dead in self._buried:
                 db.execute(
                     "insert into dead(stamp_ms, devices, errors, buried_s) values (?, ?, ?, ?)",
@@ -218,29 +223,18 @@ class Outbox:
             db.execute("commit")
             self._bytes += sum(len(row.devices) + ROW_OVERHEAD_BYTES for row in new)
             self._waiting, self._done, self._buried, self._dropped_in_memory = [], [], [], 0
+            self._in_doubt = False
         self.trouble = None
         self._bound_bytes(db)
 
-    def _insert(self, db: sqlite3.Connection, row: Unstamped) -> bool:
-        """Insert a row, unless it is there: a commit whose fsync failed may be in the log when that is opened anew.
-
-        Such a row is written once more, so that this commit brings it to the disk.
-        """
+    def _insert(self, db: sqlite3.Connection, row: Unstamped) -> None:
         stamp = row.stamp_ms
-        there = db.execute(
-            "update rows set devices = devices where boot = ? and monotonic_s = ? and devices = ?"
-            " and (stamp_ms is ? or stamp_ms between ? and ?)",
-            (row.boot, row.monotonic_s, row.devices, stamp, stamp, stamp and stamp + BUMPED_BY_MS),
-        )
-        if there.rowcount:
-            return False
         if stamp is not None:
             stamp = _free_stamp(db, stamp)
         db.execute(
             "insert into rows(boot, monotonic_s, wall_s, stamp_ms, duration_s, devices) values (?, ?, ?, ?, ?, ?)",
             (row.boot, row.monotonic_s, row.wall_s, stamp, row.duration_s, row.devices),
         )
-        return True
 
     def _rollback(self) -> None:
         if self._db and self._db.in_transaction:
@@ -425,6 +419,16 @@ class Outbox:
 
 class _Damaged(sqlite3.DatabaseError):
     """The file's own check found it damaged."""
+
+
+def _came_back(db: sqlite3.Connection, row: Unstamped) -> bool:
+    """Whether a row of a commit that failed is there all the same; it is written once more, to bring it to the disk."""
+    there = db.execute(
+        "update rows set devices = devices where boot = ? and monotonic_s = ? and devices = ?"
+        " and (stamp_ms is ? or stamp_ms between ? and ?)",
+        (row.boot, row.monotonic_s, row.devices, row.stamp_ms, row.stamp_ms, (row.stamp_ms or 0) + BUMPED_BY_MS),
+    )
+    return there.rowcount > 0
 
 
 def _free_stamp(db: sqlite3.Connection, stamp_ms: int) -> int:

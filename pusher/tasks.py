@@ -10,6 +10,8 @@ from pusher.clock import monotonic_s
 __all__ = ["again_and_again", "end"]
 
 AGAIN_S = 3
+"""How long a task may take to end before it is told again."""
+
 BACKOFF_FROM_S, BACKOFF_TO_S = 1.0, 60.0
 
 

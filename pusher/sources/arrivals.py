@@ -14,6 +14,8 @@ __all__ = ["Arrivals"]
 
 BEAT_S = 1.0
 HELD_UP_S = 2.5
+"""A beat that comes later than this after the last one: the loop did not run."""
+
 SETTLED_AFTER_S = 1.0
 """How long after it was held up messages may still be some that lay in the socket."""
 
