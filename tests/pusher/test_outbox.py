@@ -782,3 +782,24 @@ def test_rows_of_one_moment_that_say_different_things_are_both_kept(path):
     box.add([other])
     assert sorted(powers(everything(box))) == [1, 7]
     box.close()
+
+
+def test_only_a_commit_that_failed_puts_rows_in_doubt(path):
+    """Here another connection stands in for the log: it brings the row that the failed commit was to write."""
+    box = outbox(path)
+    box.add([row(1, stamp_ms=1000)])
+    box.add([row(1, stamp_ms=1000)])
+    assert powers(everything(box)) == [1, 1]
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        box.add([row(2, stamp_ms=2000)])
+        assert box.trouble
+        words = "insert into rows(boot, monotonic_s, wall_s, stamp_ms, duration_s, devices) values (?, ?, ?, ?, ?, ?)"
+        it = row(2, stamp_ms=2000)
+        other.execute(words, (it.boot, it.monotonic_s, it.wall_s, it.stamp_ms, it.duration_s, it.devices))
+        other.execute("commit")
+    box.add(())
+    assert powers(everything(box)) == [1, 1, 2]
+    box.add([row(2, stamp_ms=2000)])
+    assert powers(everything(box)) == [1, 1, 2, 2]
+    box.close()
